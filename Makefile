@@ -1,0 +1,62 @@
+# Every target is documented by the text behind its "##"; `make` alone lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+RUN    := $(VENV)/.run-ready
+DEV    := $(VENV)/.dev-ready
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format lint types contracts generate bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("Makoto needs Python 3.11 or newer; name one with PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN): $(BIN)/python requirements.txt pyproject.toml
+	$(BIN)/pip install --quiet --require-hashes -r requirements.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index -e .
+	touch $@
+
+$(DEV): $(BIN)/python requirements-dev.txt pyproject.toml
+	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index -e .
+	touch $@ $(RUN)
+
+serve: $(RUN) ## start the gateway on loopback and print the URL of the demo page
+	$(BIN)/makoto serve
+
+test: $(DEV) ## run every test; installs Chromium and nginx for them when it can
+	@sh tests/install-engines.sh
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+check: format lint types contracts ## format, lint, strict types, import contracts (tests: make test)
+
+format: $(DEV)
+	$(BIN)/ruff format $(if $(CI),--check) .
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+
+types: $(DEV)
+	$(BIN)/mypy
+
+contracts: $(DEV)
+	$(BIN)/lint-imports --no-cache
+
+generate: $(DEV) ## write the JSON Schema, AsyncAPI document and TypeScript types from gateway/wire
+	$(BIN)/python -m gateway.wire.generate
+
+bench: $(DEV) ## measure the parser and the gateway beside others, interleaved; prints ratios
+	$(BIN)/python -m bench
+
+lock: ## resolve requirements.txt and requirements-dev.txt again (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --extra build pyproject.toml -o requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --extra build --extra dev --extra bench -c requirements.txt pyproject.toml -o requirements-dev.txt
+
+clean: ## remove the virtual environment and every cache (the data folder var/ stays)
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
