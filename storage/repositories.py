@@ -1,0 +1,280 @@
+"""The repositories: what the gateway may ask of a backend, in the words of the domain.
+
+A `Store` is one open backend. Everything that belongs to a person is reached through
+`Store.of(owner)`, which binds each repository to that owner: another owner's row is the same as one
+that does not exist. Every coroutine raises `StorageUnavailableError` when the backend refuses, within
+5 seconds, never blocks the event loop, and may be cancelled at any await; a write that was under way
+is then either wholly stored or not at all.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from storage.errors import StorageError
+from storage.records import (
+    Acceptance,
+    AcceptOutcome,
+    Completion,
+    Connection,
+    LogEntry,
+    Memory,
+    Message,
+    Owner,
+    Page,
+    Payload,
+    Run,
+    Session,
+    Ticket,
+)
+
+Acknowledge = Callable[[StorageError | None], None]
+"""Called once: with `None` when the entry is kept, else with why it is not."""
+
+
+class Sessions(Protocol):
+    """One owner's conversations."""
+
+    async def get(self, session_id: str) -> Session | None:
+        """Return the session, or `None`."""
+        ...
+
+    async def page(self, *, before: str | None, limit: int) -> Page[Session]:
+        """Return up to `limit` sessions, the most recently updated first.
+
+        Raises:
+            InvalidCursorError: `before` is not a cursor of such a page.
+        """
+        ...
+
+    async def rename(self, session_id: str, title: str) -> Session | None:
+        """Set the title and return the session as it is now, or `None`."""
+        ...
+
+    async def forget(self, session_id: str) -> bool:
+        """Delete the session with its messages, runs and logs. False if there is none.
+
+        Memories stay; they are forgotten one by one. A run that still writes finds itself no longer
+        the owner (`NotRunOwnerError`).
+        """
+        ...
+
+
+class Messages(Protocol):
+    """One owner's messages."""
+
+    async def get(self, message_id: str) -> Message | None:
+        """Return the message, or `None`."""
+        ...
+
+    async def page(self, session_id: str, *, before: str | None, limit: int) -> Page[Message]:
+        """Return up to `limit` messages, newest first; of several replies to one message the newest.
+
+        A reply stands directly after (in this order: before) the message it answers.
+
+        Raises:
+            InvalidCursorError: `before` is not a cursor of such a page.
+        """
+        ...
+
+    async def turns_before(self, message_id: str, *, max_bytes: int) -> Sequence[Message]:
+        """Return what was said in the same session before that user message, oldest first.
+
+        Whole turns only (a user message with its newest reply; one without a stored reply alone),
+        the newest that fit into `max_bytes` of UTF-8 content together.
+        """
+        ...
+
+
+class Memories(Protocol):
+    """One owner's stored facts. They are added by `Runs.finish`."""
+
+    async def page(self, *, before: str | None, limit: int) -> Page[Memory]:
+        """Return up to `limit` memories, newest first.
+
+        Raises:
+            InvalidCursorError: `before` is not a cursor of such a page.
+        """
+        ...
+
+    async def newest(self, *, max_bytes: int) -> Sequence[Memory]:
+        """Return the newest memories that fit into `max_bytes` of UTF-8 together, oldest first."""
+        ...
+
+    async def forget(self, memory_id: str) -> bool:
+        """Delete one. False if there is none."""
+        ...
+
+
+class Runs(Protocol):
+    """One owner's runs. A run's log is written and read through `Store.log`."""
+
+    async def accept(self, acceptance: Acceptance) -> AcceptOutcome:
+        """Store the user's message, the run and its key in one transaction, exactly once.
+
+        Same `run_id` and `request_hash` again: `Duplicate`, whatever else has changed since. A cancel
+        that came first is kept in the stored run. With an active run in the session, `if_busy`
+        decides; `cancel` stores like `queue` (the caller then cancels `ahead`).
+        """
+        ...
+
+    async def get(self, run_id: str) -> Run | None:
+        """Return the run, or `None` (also for a mere cancel tombstone)."""
+        ...
+
+    async def live(self) -> Sequence[Run]:
+        """Return this owner's queued and running runs, oldest first (bounded to 100)."""
+        ...
+
+    async def claim(self, run_id: str, *, claimed_by: str, lease_until: float) -> Run:
+        """Make a queued run ours to generate, once and for all; claiming it again as ourselves is fine.
+
+        Returns:
+            The run as it is now; look at `cancel_at` before calling a model.
+
+        Raises:
+            NotRunOwnerError: it is not queued, or unknown.
+        """
+        ...
+
+    async def take_over(self, run_id: str, *, claimed_by: str, now: float) -> Run:
+        """Become the owner of a running run whose lease is over, only to end it (seal), never to generate.
+
+        Returns:
+            The run as it is now.
+
+        Raises:
+            NotRunOwnerError: it is not running, or its lease still lives.
+        """
+        ...
+
+    async def cancel(self, run_id: str, *, now: float) -> Run | None:
+        """Remember that the run shall stop; the first such time is kept.
+
+        Returns:
+            The run, or `None` if it is not known (yet): then a tombstone is kept for an hour, and an
+            accept of that `run_id` finds it.
+        """
+        ...
+
+    async def finish(self, completion: Completion) -> Run | None:
+        """Store the end of a run in one transaction, durably, and free its session.
+
+        Returns:
+            The session's next queued run, to be started now, or `None`.
+
+        Raises:
+            NotRunOwnerError: the run is not running as `claimed_by`; nothing was stored. A repeat of a
+                finish that was stored already by the same claim is not an error.
+        """
+        ...
+
+
+class Payloads(Protocol):
+    """One owner's blobs."""
+
+    async def reserve(self, payload: Payload) -> None:
+        """Store the row, before its blob is written or its upload is signed."""
+        ...
+
+    async def get(self, payload_id: str) -> Payload | None:
+        """Return the row, or `None`."""
+        ...
+
+
+class RunLog(Protocol):
+    """The append-only logs of all runs. Slot `first` of a run can be created only once."""
+
+    def append(self, entry: LogEntry, *, claimed_by: str, acknowledge: Acknowledge) -> None:
+        """Create the next slot; returns at once.
+
+        `acknowledge` is called later, never from inside this call, in the order of the appends of one
+        run; only what was acknowledged may be posted. It gets `LogSlotTakenError` if the slot is not
+        free, `NotRunOwnerError` if the run is not ours, `StorageUnavailableError` if it cannot be kept.
+        """
+        ...
+
+    async def read(self, owner: Owner, run_id: str, *, after: int) -> Sequence[LogEntry]:
+        """Return the acknowledged entries that hold events numbered above `after`, in order.
+
+        Live and ended runs alike; empty if there is nothing, or no such run of this owner.
+        """
+        ...
+
+
+class Tickets(Protocol):
+    """Single-use handshake tickets."""
+
+    async def issue(self, ticket: Ticket) -> None:
+        """Store a ticket."""
+        ...
+
+    async def redeem(self, ticket_hash: str, *, now: float) -> Ticket | None:
+        """Take the ticket out of the store: to one caller only, and only before it expires."""
+        ...
+
+
+class Connections(Protocol):
+    """The open connections."""
+
+    async def save(self, connection: Connection) -> None:
+        """Store a connection as it is now: opened, identified or renewed."""
+        ...
+
+    async def get(self, connection_id: str) -> Connection | None:
+        """Return the connection, or `None` once it is closed or expired."""
+        ...
+
+    async def remove(self, connection_id: str) -> None:
+        """Forget a closed connection; harmless when repeated."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repositories:
+    """All that one owner may reach."""
+
+    sessions: Sessions
+    messages: Messages
+    memories: Memories
+    runs: Runs
+    payloads: Payloads
+
+
+class Store(Protocol):
+    """One open backend. Close it with `aclose`, after everything that uses it."""
+
+    @property
+    def log(self) -> RunLog:
+        """The logs of all runs."""
+        ...
+
+    @property
+    def tickets(self) -> Tickets:
+        """Handshake tickets."""
+        ...
+
+    @property
+    def connections(self) -> Connections:
+        """Open connections."""
+        ...
+
+    def of(self, owner: Owner) -> Repositories:
+        """Return the repositories bound to that owner; cheap, no I/O."""
+        ...
+
+    async def unfinished(self) -> Sequence[tuple[Owner, Run]]:
+        """Return every run that is not ended, oldest first: what a restart has to seal or start."""
+        ...
+
+    async def purge(self, *, now: float, limit: int) -> int:
+        """Delete up to `limit` expired rows (logs, tickets, payloads, connections) and their blobs.
+
+        Returns:
+            How many rows went; less than `limit` means that nothing expired is left.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Write out what is pending and close."""
+        ...
