@@ -1,0 +1,38 @@
+"""Who was verified."""
+
+import re
+from dataclasses import dataclass
+
+from storage.records import Owner
+
+USER_ID = re.compile(r"[A-Za-z0-9_.:@=-]{1,128}")
+"""Form of a user id (the `sub` of a token). It cannot hold the separator of a storage key."""
+
+TENANT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""Form of a tenant id, which comes from the configuration only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """A verified user of a verified tenant.
+
+    Attributes:
+        tenant_id: from the configured rules of the issuer, never from a claim, field or host name.
+        user_id: the `sub` of the token.
+        issuer: the `iss` that vouched for the user.
+        token_expires_at: Unix time in seconds from which on the identity is no longer good.
+    """
+
+    tenant_id: str
+    user_id: str
+    issuer: str
+    token_expires_at: float
+
+    @property
+    def owner(self) -> Owner:
+        """The person that this principal's rows belong to."""
+        return Owner(tenant_id=self.tenant_id, user_id=self.user_id)
+
+    def is_same_person_as(self, other: "Principal") -> bool:
+        """Tell whether a renewed token may replace this one in place: same user, same tenant."""
+        return self.owner == other.owner
