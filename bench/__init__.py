@@ -1,0 +1,1 @@
+"""Measurements of the parser and the gateway beside others: `python -m bench`."""
