@@ -89,7 +89,7 @@ class Payload(Answer):
     """
 
     type: Literal["payload"] = "payload"
-    of: Literal["events", "page"]
+    of: Literal["events", "page", "error"]
     url: str
     bytes: int
     sha256: str

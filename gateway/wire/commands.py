@@ -196,14 +196,17 @@ def decode(frame: bytes | str) -> AnyCommand:
     """Read one frame.
 
     Args:
-        frame: the text of one WebSocket message, at most `COMMAND_BYTES` of UTF-8.
+        frame: the text of one WebSocket message, at most `COMMAND_BYTES` of UTF-8; `bytes` stand for a
+            binary message, which is not of the protocol.
 
     Raises:
         PayloadTooLargeError: it is longer.
         UnsupportedError: its `type` is not known.
         BadRequestError: anything else is wrong with it. `public_message` names at most a field.
     """
-    data = frame.encode("utf-8", "surrogatepass") if isinstance(frame, str) else frame
+    if isinstance(frame, bytes):
+        raise BadRequestError("Frames are text.")
+    data = frame.encode("utf-8", "surrogatepass")
     if len(data) > COMMAND_BYTES:
         raise PayloadTooLargeError(
             "A command has at most 32,768 bytes; use upload for longer text."

@@ -24,6 +24,7 @@
     ├── ModelUnavailableError      model.unavailable    retryable
     ├── StorageUnavailableError    storage.unavailable  retryable
     └── InternalError              internal
+        └── KeysUnavailableError   internal             retryable
 
 A `public_message` is a constant sentence, or one made of the client's own field names: exception text,
 upstream messages and paths never reach it.
@@ -242,3 +243,10 @@ class StorageUnavailableError(WireError):
 
 class InternalError(WireError):
     """Our fault; the log knows more."""
+
+
+class KeysUnavailableError(InternalError):
+    """The keys that could prove the token cannot be had now; the token may well be good."""
+
+    default_message = "Sign-in cannot be checked right now."
+    retryable = True

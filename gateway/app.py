@@ -1,0 +1,303 @@
+"""The three handlers: connect, message, disconnect. The same functions serve every host.
+
+A handler never knows where it runs. It gets a handshake, or a connection's record and a frame; answers
+go out through the `Transport`; what takes long, generating a reply, is handed on.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.account.account import Account
+from gateway.account.pages import message_item
+from gateway.faults import wire_error
+from gateway.frames.spill import Spill
+from gateway.identity.admission import Admission, Admitted, Handshake
+from gateway.runs.live_runs import LiveRuns
+from gateway.runs.transport import GoneError, Transport
+from gateway.tenants.tier import Tier
+from gateway.turns.conversation import Conversation
+from gateway.turns.uploads import Uploads
+from gateway.wire import answers, commands
+from gateway.wire.answers import Answer, milliseconds
+from gateway.wire.errors import (
+    AuthExpiredError,
+    AuthRequiredError,
+    BadRequestError,
+    NotResumableError,
+    PayloadTooLargeError,
+    UnsupportedError,
+    WireError,
+)
+from gateway.wire.limits import COMMAND_BYTES, SPILL_ABOVE_BYTES
+from storage import ttl
+from storage.keys import IdSource
+from storage.records import MAX_QUEUED_RUNS, Connection, Owner, Run
+from storage.repositories import Store
+
+AUTH_GRACE_S = 60.0
+"""For how long after its token's expiry a connection is still served."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handled:
+    """What became of a frame.
+
+    Attributes:
+        connection: the record as it is now, for the next frame.
+        error: what the client was told, if anything was wrong.
+        bad_frame: whether the frame itself was not of the protocol.
+    """
+
+    connection: Connection
+    error: WireError | None = None
+
+    @property
+    def bad_frame(self) -> bool:
+        """Whether the frame itself was not of the protocol."""
+        return isinstance(self.error, BadRequestError | UnsupportedError | PayloadTooLargeError)
+
+
+class Gateway:
+    """The handlers over everything they need; made by `gateway.bootstrap`, one per process."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        admission: Admission,
+        conversation: Conversation,
+        account: Account,
+        uploads: Uploads,
+        live: LiveRuns,
+        transport: Transport,
+        spill: Spill,
+        ids: IdSource,
+        tier: Tier,
+        heartbeat_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._admission = admission
+        self._conversation = conversation
+        self._account = account
+        self._uploads = uploads
+        self._live = live
+        self._transport = transport
+        self._spill = spill
+        self._ids = ids
+        self._tier = tier
+        self._heartbeat_ms = milliseconds(heartbeat_s)
+        self._clock = clock
+
+    # The handlers
+
+    async def connect(self, handshake: Handshake) -> Admitted:
+        """Judge a handshake. Nothing is posted: a connection is silent until its first command.
+
+        Raises:
+            IdentityError: refuse it with its `status`.
+            StorageUnavailableError: refuse it with 503.
+        """
+        return await self._admission.admit(handshake)
+
+    async def message(self, connection: Connection, frame: str | bytes) -> Handled:
+        """Carry out one command and post its answers. Never raises for what a client can cause.
+
+        Args:
+            connection: the record as the last handler left it.
+            frame: one text message; `bytes` stand for a binary one, which is refused.
+        """
+        began = time.perf_counter()
+        command: commands.AnyCommand | None = None
+        error: WireError | None = None
+        try:
+            command = commands.decode(frame)
+            self._check_identity(connection, command)
+            connection = await self._carry_out(connection, command)
+        except GoneError:
+            pass
+        except Exception as exc:  # noqa: BLE001 - the handler's last line of defence; logs the trace
+            error = wire_error(exc)
+            await self._refuse(connection, command, frame, error)
+        _report(connection, command, error, time.perf_counter() - began)
+        return Handled(connection=connection, error=error)
+
+    async def disconnect(self, connection_id: str) -> None:
+        """Forget a closed connection. Its runs go on.
+
+        Raises:
+            StorageUnavailableError: its record stays until it expires.
+        """
+        self._live.leave(connection_id)
+        await self._store.connections.remove(connection_id)
+
+    # Commands
+
+    def _check_identity(self, connection: Connection, command: commands.AnyCommand) -> None:
+        match command:
+            case commands.Hello(token=str()) | commands.Auth() | commands.Ping():
+                return
+        if connection.owner is None:
+            raise AuthRequiredError
+        if connection.auth_expires_at + AUTH_GRACE_S <= self._clock():
+            raise AuthExpiredError
+
+    async def _carry_out(self, connection: Connection, command: commands.AnyCommand) -> Connection:
+        match command:
+            case commands.Ping(t=t):
+                now = milliseconds(self._clock())
+                await self._post(connection, answers.Pong(t=t, server_time=now))
+            case commands.Hello(token=token):
+                if token is not None:
+                    connection = await self._admission.identify(connection, token)
+                await self._post(connection, await self._ready(connection))
+            case commands.Auth(id=command_id, token=token):
+                connection = await self._admission.identify(connection, token)
+                await self._post(connection, _renewed(connection, command_id))
+            case _:
+                assert connection.owner is not None
+                await self._carry_out_for(connection.owner, connection, command)
+        return connection
+
+    async def _carry_out_for(
+        self, owner: Owner, connection: Connection, command: commands.AnyCommand
+    ) -> None:
+        async def post(answer: Answer) -> None:
+            await self._post(connection, answer)
+
+        here, talk = connection.connection_id, self._conversation
+        match command:
+            case commands.Send():
+                await talk.send(owner, self._tier, here, command, post)
+            case commands.Regenerate():
+                await talk.regenerate(owner, self._tier, here, command, post)
+            case commands.Cancel():
+                await talk.cancel(owner, command)
+            case commands.Resume():
+                expired = await talk.resume(owner, here, command, post)
+                if expired is not None:
+                    await self._not_resumable(owner, connection, expired.run)
+            case commands.Upload():
+                await post(await self._uploads.prepare(owner, self._tier, command))
+            case (
+                commands.History()
+                | commands.Sessions()
+                | commands.Session()
+                | commands.Memories()
+                | commands.Forget()
+            ):
+                page = await self._account.answer(owner, command)
+                if isinstance(command, commands.Forget) and command.session_id is not None:
+                    await talk.forgotten(owner, command.session_id)
+                await self._post_page(owner, connection, page)
+
+    async def _ready(self, connection: Connection) -> answers.Ready:
+        assert connection.owner is not None
+        runs = await self._store.of(connection.owner).runs.live()
+        return answers.Ready(
+            connection_id=connection.connection_id,
+            connection_expires_at=milliseconds(connection.expires_at),
+            user_id=connection.owner.user_id,
+            tenant_id=connection.owner.tenant_id,
+            tier=self._tier.name,
+            limits=answers.Limits(
+                command_bytes=COMMAND_BYTES,
+                content_bytes=self._tier.content_bytes,
+                live_runs=self._tier.live_runs,
+                queued_per_session=MAX_QUEUED_RUNS,
+            ),
+            auth_expires_at=milliseconds(connection.auth_expires_at),
+            heartbeat_ms=self._heartbeat_ms,
+            server_time=milliseconds(self._clock()),
+            runs=tuple(self._live_run(connection.owner, run) for run in runs),
+        )
+
+    def _live_run(self, owner: Owner, run: Run) -> answers.LiveRun:
+        live = self._live.find(owner, run.run_id)
+        return answers.LiveRun(
+            run_id=run.run_id,
+            session_id=run.session_id,
+            last_seq=live.feed.kept if live else 0,
+            state="queued" if run.state == "queued" else "running",
+        )
+
+    async def _not_resumable(self, owner: Owner, connection: Connection, run: Run) -> None:
+        stored = await self._store.of(owner).messages.get(run.reply_id)
+        item = message_item(stored) if stored else None
+        error = answers.error_answer(NotResumableError(), run_id=run.run_id, stored=item)
+        await self._post_large(owner, connection, error, of="error", run_id=run.run_id)
+
+    # Answers
+
+    async def _post_page(self, owner: Owner, connection: Connection, page: answers.Page) -> None:
+        await self._post_large(owner, connection, page, of="page", id=page.id)
+
+    async def _post_large(
+        self,
+        owner: Owner,
+        connection: Connection,
+        answer: Answer,
+        *,
+        of: Literal["page", "error"],
+        **names: str,
+    ) -> None:
+        frame = answer.encode()
+        if len(frame) > SPILL_ABOVE_BYTES:
+            expires_at = self._clock() + ttl.DOWNLOAD_URL + ttl.MINUTE
+            ref = await self._spill.keep(owner, self._ids.new(), frame, expires_at=expires_at)
+            frame = self._spill.announce(owner, ref, of=of, **names)
+        await self._post_frame(connection, frame)
+
+    async def _post(self, connection: Connection, answer: Answer) -> None:
+        await self._post_frame(connection, answer.encode())
+
+    async def _post_frame(self, connection: Connection, frame: bytes) -> None:
+        pending = self._transport.post(connection.connection_id, frame)
+        if pending is not None:
+            await pending
+
+    async def _refuse(
+        self,
+        connection: Connection,
+        command: commands.AnyCommand | None,
+        frame: str | bytes,
+        error: WireError,
+    ) -> None:
+        run_id = getattr(command, "run_id", None)
+        command_id = commands.client_id(frame) if command is None else getattr(command, "id", None)
+        answer = answers.error_answer(error, id=command_id, run_id=run_id)
+        with suppress(GoneError):
+            await self._post(connection, answer)
+
+
+def _renewed(connection: Connection, command_id: str) -> answers.Notice:
+    return answers.Notice(
+        kind="auth.renewed",
+        id=command_id,
+        auth_expires_at=milliseconds(connection.auth_expires_at),
+    )
+
+
+def _report(
+    connection: Connection,
+    command: commands.AnyCommand | None,
+    error: WireError | None,
+    seconds: float,
+) -> None:
+    log.info(
+        "command",
+        extra={
+            "connection_id": connection.connection_id,
+            "tenant_id": connection.owner.tenant_id if connection.owner else None,
+            "type": command.type if command else None,
+            "id": getattr(command, "id", None),
+            "code": error.code if error else None,
+            "ms": round(seconds * 1e3, 2),
+        },
+    )

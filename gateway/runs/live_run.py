@@ -1,0 +1,234 @@
+"""A run that is being generated here: merge, then number, then log, then send."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from gateway.frames.pack import LoggedEvent, entries, events_frame
+from gateway.frames.spill import Spill, split_text_event
+from gateway.runs.feed import Feed
+from gateway.runs.transport import Transport
+from gateway.wire.limits import SPILL_ABOVE_BYTES
+from storage.errors import StorageError, StorageUnavailableError
+from storage.records import BlobRef, LogEntry, Owner, Run
+from storage.repositories import RunLog
+
+VOLATILE_AFTER_S = 2.0
+"""For how long a log may refuse before the answer is shown without being logged."""
+
+RETRY_LOG_EVERY_S = 0.1
+
+
+class LiveRun:
+    """Writes the log of one run and feeds its readers. Lives until its terminal event is posted.
+
+    On the way of an event there is no task, timer, lock or await: `emit` numbers it and hands it to
+    the log, the log's acknowledgement posts it. Only an event too large for a frame, and a log that
+    refuses, leave that way.
+
+    Args:
+        run: the accepted run.
+        claimed_by: who we are to the log; makes us the run's one generation once claimed.
+        spill_until: how long blobs of this run are kept, Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        owner: Owner,
+        run: Run,
+        claimed_by: str,
+        log: RunLog,
+        transport: Transport,
+        spill: Spill,
+        spill_until: float,
+    ) -> None:
+        self.owner = owner
+        self.run = run
+        self.claimed_by = claimed_by
+        self.feed = Feed(run_id=run.run_id, owner=owner, transport=transport, spill=spill)
+        self.cancelled = run.cancel_at is not None
+        self.started = False
+        self.sealed = False
+        self._log = log
+        self._spill_until = spill_until
+        self._unnumbered: deque[bytes] = deque()
+        self._spilling: asyncio.Task[None] | None = None
+        self._unkept: deque[LogEntry] = deque()
+        self._outstanding = 0
+        self._refusing_since: float | None = None
+        self._retrying = False
+        self._settled: asyncio.Event = asyncio.Event()
+        self._settled.set()
+        self._stop: Callable[[], object] | None = None
+
+    @property
+    def last_seq(self) -> int:
+        """The highest number given to an event so far."""
+        return len(self.feed.events)
+
+    @property
+    def volatile(self) -> bool:
+        """Whether the log refused for too long, so that the rest is only shown."""
+        return self.feed.volatile_after is not None
+
+    # Generation
+
+    def stopped_by(self, stop: Callable[[], object] | None) -> None:
+        """Say how to stop the generation that is under way; `None` when it is over."""
+        self._stop = stop
+
+    def cancel(self) -> None:
+        """Stop the generation: at once if it is under way, else as soon as it begins."""
+        self.cancelled = True
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Stop the generation without marking the run as cancelled (the process is going down)."""
+        if self._stop is not None:
+            self._stop()
+
+    # Events
+
+    def emit(self, events: Sequence[bytes]) -> None:
+        """Number, log and post these events, in this order.
+
+        Args:
+            events: encoded events; the terminal one goes to `end` instead.
+        """
+        if self.sealed or not events:
+            return
+        self._unnumbered.extend(events)
+        self._settled.clear()
+        self._advance()
+
+    async def settle(self) -> None:
+        """Wait until every emitted event is logged, or can be no more (`volatile`, `sealed`).
+
+        Bounded by `VOLATILE_AFTER_S` and the time a blob store may take. Cancelling is safe.
+        """
+        await self._settled.wait()
+
+    def end(self, events: Sequence[bytes], *, saved: bool) -> None:
+        """Post the last events, the terminal one among them, that `finish` has stored (or could not).
+
+        `settle` must have returned.
+        """
+        feed = self.feed
+        if not saved and feed.volatile_after is None:
+            feed.volatile_after = self.last_seq
+        feed.events.extend(events)
+        feed.advance(self.last_seq, complete=True)
+
+    def terminal_entry(self, events: Sequence[bytes]) -> LogEntry:
+        """Return the log entry for the last events, to be stored by `finish`; `settle` goes first.
+
+        It takes the log's next slot, which for a volatile run is not the number the readers will see:
+        such a log is never replayed.
+        """
+        logged = self.feed.volatile_after
+        first = (self.last_seq if logged is None else logged) + 1
+        return LogEntry(
+            run_id=self.run.run_id,
+            first=first,
+            last=first + len(events) - 1,
+            body=b"\n".join(events),
+        )
+
+    # Numbering
+
+    def _advance(self) -> None:
+        waiting = self._unnumbered
+        while waiting and self._spilling is None:
+            if len(waiting[0]) > SPILL_ABOVE_BYTES:
+                self._spilling = asyncio.create_task(self._spill(waiting.popleft()))
+                return
+            small: list[bytes] = []
+            while waiting and len(waiting[0]) <= SPILL_ABOVE_BYTES:
+                small.append(waiting.popleft())
+            for group in entries(small):
+                self._append(group, b"\n".join(group), None)
+        self._check_settled()
+
+    async def _spill(self, event: bytes) -> None:
+        seq = self.last_seq + 1
+        frame = events_frame(self.run.run_id, seq, [event])
+        try:
+            ref = await self.feed.spill.keep(
+                self.owner, f"{self.run.run_id}.{seq}", frame, expires_at=self._spill_until
+            )
+        except StorageError:
+            for piece in entries(split_text_event(event)):
+                self._append(piece, b"\n".join(piece), None)
+        else:
+            self._append([ref], b"", ref)
+        finally:
+            self._spilling = None
+        self._advance()
+
+    def _append(self, events: Sequence[LoggedEvent], body: bytes, blob: BlobRef | None) -> None:
+        first = self.last_seq + 1
+        self.feed.events.extend(events)
+        if self.volatile:
+            self.feed.advance(self.last_seq)
+            return
+        entry = LogEntry(
+            run_id=self.run.run_id, first=first, last=self.last_seq, body=body, blob=blob
+        )
+        self._unkept.append(entry)
+        if self._refusing_since is None:
+            self._submit(entry)
+
+    # Logging
+
+    def _submit(self, entry: LogEntry) -> None:
+        self._outstanding += 1
+        self._log.append(entry, claimed_by=self.claimed_by, acknowledge=self._acknowledged)
+
+    def _acknowledged(self, error: StorageError | None) -> None:
+        self._outstanding -= 1
+        if error is None:
+            self.feed.advance(self._unkept.popleft().last)
+        elif isinstance(error, StorageUnavailableError):
+            if self._refusing_since is None:
+                self._refusing_since = asyncio.get_running_loop().time()
+        elif self._refusing_since is None or self._retrying:
+            self._seal()
+            return
+        # Otherwise: an entry behind a refused one, whose turn in the log has not come. It waits too.
+        if self._refusing_since is None:
+            self._check_settled()
+        elif not self._outstanding:
+            self._try_again(refused=error is not None)
+
+    def _try_again(self, *, refused: bool) -> None:
+        loop = asyncio.get_running_loop()
+        assert self._refusing_since is not None
+        if not self._unkept:
+            self._refusing_since, self._retrying = None, False
+            self._check_settled()
+        elif not refused:
+            self._submit(self._unkept[0])
+        elif loop.time() - self._refusing_since >= VOLATILE_AFTER_S:
+            self._turn_volatile()
+        else:
+            self._retrying = True
+            loop.call_later(RETRY_LOG_EVERY_S, self._submit, self._unkept[0])
+
+    def _turn_volatile(self) -> None:
+        self.feed.volatile_after = self.feed.kept
+        self._unkept.clear()
+        self.feed.advance(self.last_seq)
+        self._check_settled()
+
+    def _seal(self) -> None:
+        """Somebody else ended this run: close upstream, post nothing more."""
+        self.sealed = True
+        self._unkept.clear()
+        self._unnumbered.clear()
+        self._settled.set()
+        self.interrupt()
+
+    def _check_settled(self) -> None:
+        if not self._unkept and not self._unnumbered and self._spilling is None:
+            self._settled.set()

@@ -1,0 +1,67 @@
+"""The runs that are live in this process, and the feeds that its connections follow."""
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from gateway.runs.feed import Feed
+from gateway.runs.live_run import LiveRun
+from storage.records import Owner, Run
+
+
+class LiveRuns:
+    """Finds a run by its id and the feeds of a connection. One per process.
+
+    Args:
+        make: builds the `LiveRun` of an accepted run.
+    """
+
+    def __init__(self, make: Callable[[Owner, Run], LiveRun]) -> None:
+        self._make = make
+        self._runs: dict[str, LiveRun] = {}
+        self._feeds: defaultdict[str, set[Feed]] = defaultdict(set)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def all(self) -> list[LiveRun]:
+        """Return the live runs, oldest first."""
+        return list(self._runs.values())
+
+    def open(self, owner: Owner, run: Run) -> LiveRun:
+        """Return the run's live object, made if need be."""
+        live = self._runs.get(run.run_id)
+        if live is None:
+            live = self._runs[run.run_id] = self._make(owner, run)
+        return live
+
+    def find(self, owner: Owner, run_id: str) -> LiveRun | None:
+        """Return that owner's live run, or `None`."""
+        live = self._runs.get(run_id)
+        return live if live is not None and live.owner == owner else None
+
+    def count(self, owner: Owner) -> int:
+        """Return how many runs of that owner are queued or under way here."""
+        return sum(live.owner == owner and not live.feed.complete for live in self._runs.values())
+
+    def of_session(self, owner: Owner, session_id: str) -> list[LiveRun]:
+        """Return that owner's live runs in one session, oldest first."""
+        return [
+            live
+            for live in self._runs.values()
+            if live.owner == owner and live.run.session_id == session_id
+        ]
+
+    def drop(self, run_id: str) -> None:
+        """Forget an ended run; readers that are not at its end yet keep their feed."""
+        self._runs.pop(run_id, None)
+
+    def follow(self, feed: Feed, connection_id: str, *, after: int) -> None:
+        """Make a connection a reader of that feed, until it leaves or the feed is complete."""
+        feed.follow(connection_id, after=after)
+        self._feeds[connection_id] = {old for old in self._feeds[connection_id] if not old.complete}
+        self._feeds[connection_id].add(feed)
+
+    def leave(self, connection_id: str) -> None:
+        """Forget a closed connection. Its runs go on."""
+        for feed in self._feeds.pop(connection_id, ()):
+            feed.unfollow(connection_id)

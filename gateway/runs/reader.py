@@ -1,0 +1,74 @@
+"""A cursor of one connection in one run's log."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from gateway.frames.pack import events_frame, next_events
+from gateway.runs.transport import GoneError
+from storage.records import BlobRef
+
+if TYPE_CHECKING:
+    from gateway.runs.feed import Feed
+
+
+class Reader:
+    """Sends the next whole events, one frame in flight, and advances.
+
+    `pump` does all that can be done now and never waits; where the transport asks to wait, a task
+    of the reader's own pumps on afterwards. So a slow reader costs a cursor, not a queue.
+    """
+
+    __slots__ = ("_cursor", "_feed", "_stopped", "_waiting", "connection_id")
+
+    def __init__(self, feed: "Feed", connection_id: str) -> None:
+        self.connection_id = connection_id
+        self._feed = feed
+        self._cursor = 0
+        self._waiting: asyncio.Future[None] | None = None
+        self._stopped = False
+
+    def move(self, after: int) -> None:
+        """Go on with the event after `after`."""
+        self._cursor = after
+
+    def stop(self) -> None:
+        """Post nothing more."""
+        self._stopped = True
+
+    def pump(self) -> None:
+        """Post what may be posted, up to the first wait."""
+        feed = self._feed
+        while self._waiting is None and not self._stopped and self._cursor < feed.kept:
+            frame = self._next_frame()
+            feed.count(frame)
+            try:
+                pending = feed.transport.post(self.connection_id, frame)
+            except GoneError:
+                feed.unfollow(self.connection_id)
+                return
+            if pending is not None:
+                self._waiting = asyncio.ensure_future(_settle(pending))
+                self._waiting.add_done_callback(self._go_on)
+
+    def _next_frame(self) -> bytes:
+        feed, first = self._feed, self._cursor + 1
+        events = next_events(feed.events, self._cursor, feed.kept)
+        self._cursor += len(events) or 1
+        if not events:
+            ref = feed.events[first - 1]
+            assert isinstance(ref, BlobRef)
+            return feed.spill.announce(feed.owner, ref, of="events", run_id=feed.run_id, seq=first)
+        volatile = feed.volatile_after is not None and self._cursor > feed.volatile_after
+        return events_frame(feed.run_id, first, events, volatile=volatile)
+
+    def _go_on(self, waited: asyncio.Future[None]) -> None:
+        self._waiting = None
+        if waited.cancelled() or waited.exception() is not None:
+            self._feed.unfollow(self.connection_id)
+            return
+        self.pump()
+
+
+async def _settle(pending: Awaitable[None]) -> None:
+    await pending

@@ -1,0 +1,1 @@
+"""What a tenant's users may do: tiers and their limits."""

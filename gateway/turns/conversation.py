@@ -1,0 +1,169 @@
+"""The commands of a conversation: send, regenerate, cancel, resume. They answer at once."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from gateway.runs.live_run import LiveRun
+from gateway.runs.live_runs import LiveRuns
+from gateway.runs.resume import Expired, Replayable, Resumer
+from gateway.tenants.tier import Tier
+from gateway.turns.accept import Acceptor
+from gateway.wire.answers import Accepted as AcceptedAnswer
+from gateway.wire.answers import Answer, Resumed
+from gateway.wire.commands import Cancel, Regenerate, Resume, Send
+from gateway.wire.errors import BadRequestError, NotFoundError, RateLimitedError
+from storage.keys import run_id
+from storage.records import Accepted, Duplicate, Owner, Run
+from storage.repositories import Store
+
+Post = Callable[[Answer], Awaitable[None]]
+"""Posts an answer to the connection that a command came from."""
+
+
+class RunStarter(Protocol):
+    """Who generates replies: a supervised task on the local host, another invocation on AWS."""
+
+    def start(self, live: LiveRun) -> None:
+        """Begin to generate, unless that was begun before; returns at once."""
+        ...
+
+
+class Conversation:
+    """Carries out the commands about runs.
+
+    Args:
+        store: where runs are kept.
+        acceptor: stores turns.
+        live: the runs that are live here.
+        resumer: finds what may be replayed.
+        starter: generates replies.
+        characters: the names a first send may choose from.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        acceptor: Acceptor,
+        live: LiveRuns,
+        resumer: Resumer,
+        starter: RunStarter,
+        characters: frozenset[str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._acceptor = acceptor
+        self._live = live
+        self._resumer = resumer
+        self._starter = starter
+        self._characters = characters
+        self._clock = clock
+
+    async def send(
+        self, owner: Owner, tier: Tier, connection_id: str, command: Send, post: Post
+    ) -> None:
+        """Accept a message, say so, and have it answered.
+
+        Raises:
+            WireError: it cannot be accepted.
+        """
+        if command.character is not None and command.character not in self._characters:
+            raise BadRequestError("Not valid: character.")
+        self._check_rate(owner, tier, command.id)
+        outcome = await self._acceptor.send(owner, tier, command)
+        await self._accepted(owner, connection_id, outcome, post)
+        if isinstance(outcome, Accepted) and command.if_busy == "cancel":
+            for ahead in outcome.ahead:
+                await self._stop(owner, ahead)
+
+    async def regenerate(
+        self, owner: Owner, tier: Tier, connection_id: str, command: Regenerate, post: Post
+    ) -> None:
+        """Accept that a stored message be answered again, say so, and have it answered.
+
+        Raises:
+            WireError: it cannot be accepted.
+        """
+        self._check_rate(owner, tier, command.id)
+        outcome = await self._acceptor.regenerate(owner, command)
+        await self._accepted(owner, connection_id, outcome, post)
+
+    async def cancel(self, owner: Owner, command: Cancel) -> None:
+        """Stop a run; the answer is its `done`. A send id that is not known yet is remembered.
+
+        Raises:
+            NotFoundError: no such run of this owner.
+        """
+        if command.id is not None:
+            await self._stop(owner, run_id(owner, command.id))
+            return
+        assert command.run_id is not None
+        if await self._store.of(owner).runs.get(command.run_id) is None:
+            raise NotFoundError
+        await self._stop(owner, command.run_id)
+
+    async def resume(
+        self, owner: Owner, connection_id: str, command: Resume, post: Post
+    ) -> Expired | None:
+        """Say where a run stands, then post what the client lacks and go on live.
+
+        Returns:
+            The run if its log may not be replayed any more, else `None`.
+
+        Raises:
+            NotFoundError: no such run of this owner.
+        """
+        found = await self._resumer.find(owner, command.run_id)
+        if isinstance(found, Expired):
+            return found
+        await post(Resumed(run_id=command.run_id, state=found.state, last_seq=found.last_seq))
+        self._live.follow(found.feed, connection_id, after=command.after)
+        return None
+
+    async def forgotten(self, owner: Owner, session_id: str) -> None:
+        """Stop what is under way in a session that was forgotten."""
+        for live in self._live.of_session(owner, session_id):
+            live.cancel()
+            self._starter.start(live)
+
+    def _check_rate(self, owner: Owner, tier: Tier, command_id: str) -> None:
+        known = self._live.find(owner, run_id(owner, command_id))
+        if known is None and self._live.count(owner) >= tier.live_runs:
+            raise RateLimitedError("Too many answers are under way.")
+
+    async def _accepted(
+        self, owner: Owner, connection_id: str, outcome: Accepted | Duplicate, post: Post
+    ) -> None:
+        run = outcome.run
+        if isinstance(outcome, Accepted):
+            live = self._live.open(owner, run)
+            await post(_accepted_answer(run, duplicate=None))
+            self._live.follow(live.feed, connection_id, after=0)
+            if not outcome.ahead or live.cancelled:
+                self._starter.start(live)
+            return
+        found = await self._resumer.find(owner, run.run_id)
+        await post(_accepted_answer(run, duplicate=True))
+        if isinstance(found, Replayable) and not found.feed.follows(connection_id):
+            self._live.follow(found.feed, connection_id, after=0)
+
+    async def _stop(self, owner: Owner, run: str) -> None:
+        live = self._live.find(owner, run)
+        if live is not None:
+            live.cancel()
+        await self._store.of(owner).runs.cancel(run, now=self._clock())
+        live = self._live.find(owner, run)  # it may have been accepted meanwhile
+        if live is not None:
+            live.cancel()
+            self._starter.start(live)
+
+
+def _accepted_answer(run: Run, *, duplicate: bool | None) -> AcceptedAnswer:
+    return AcceptedAnswer(
+        id=run.send_id,
+        run_id=run.run_id,
+        session_id=run.session_id,
+        message_id=run.message_id,
+        duplicate=duplicate,
+    )

@@ -1,0 +1,172 @@
+"""Finishing a turn: reply, memories, usage and the terminal event in one transaction, then `done`."""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from gateway.runs.live_run import LiveRun
+from gateway.turns.outcome import Outcome
+from gateway.turns.reply import ReplyWriter
+from gateway.wire.events import Done, Started, UsageReported
+from storage import ttl
+from storage.errors import NotRunOwnerError, StorageUnavailableError
+from storage.records import Completion, Memory, Message, Run, Usage
+from storage.repositories import Store
+
+RETRIES_S = (0.1, 0.4, 1.0)
+"""Waits between attempts to store the end before it is told as `saved: false`."""
+
+KEEP_TRYING_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Waits between later attempts; the last one repeats. Until one succeeds the session stays busy."""
+
+LEASE_S = 10.0
+"""For how long a claim counts as alive without another word."""
+
+log = logging.getLogger(__name__)
+
+
+class Finisher:
+    """Ends runs, exactly once each.
+
+    Args:
+        store: keeps the end.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, *, store: Store, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def finish(
+        self, live: LiveRun, writer: ReplyWriter, outcome: Outcome, usage: Usage | None
+    ) -> Run | None:
+        """Store the end of a run and post it; the caller is the run's one generation.
+
+        Where the storage refuses, the readers get `done{saved: false}` after `RETRIES_S`, and storing
+        goes on until it succeeds: only then the session is free again.
+
+        Returns:
+            The session's next queued run, to be started now, or `None`.
+        """
+        await live.settle()
+        if live.sealed:
+            return None
+        completion = self._completion(live, writer, outcome, usage)
+        for wait in (*RETRIES_S, None):
+            try:
+                following = await self._store.of(live.owner).runs.finish(completion)
+            except NotRunOwnerError:
+                self._tell(live, outcome, usage, saved=False)
+                return None
+            except StorageUnavailableError:
+                if wait is None:
+                    break
+                await asyncio.sleep(wait)
+            else:
+                self._tell(live, outcome, usage, saved=not live.volatile)
+                return following
+        self._tell(live, outcome, usage, saved=False)
+        return await self._keep_trying(live, replace(completion, log_until=completion.finished_at))
+
+    def tell_forgotten(self, live: LiveRun) -> None:
+        """End a run for its readers whose session was forgotten before it began."""
+        outcome = Outcome(reason="cancelled")
+        live.end(
+            [started(live.run), *_last_events(live.run, outcome, None, saved=False)], saved=False
+        )
+
+    async def give_up(self, live: LiveRun, outcome: Outcome) -> Run | None:
+        """End a run that could not even be claimed: tell the readers now, store it when possible."""
+        live.end(
+            [started(live.run), *_last_events(live.run, outcome, None, saved=False)], saved=False
+        )
+        return await self._keep_trying(live, self._completion(live, None, outcome, None))
+
+    async def _keep_trying(self, live: LiveRun, completion: Completion) -> Run | None:
+        log.error("the end of a run cannot be stored", extra={"run_id": completion.run_id})
+        runs = self._store.of(live.owner).runs
+        for attempt in itertools.count():
+            await asyncio.sleep(KEEP_TRYING_S[min(attempt, len(KEEP_TRYING_S) - 1)])
+            try:
+                await runs.claim(
+                    completion.run_id,
+                    claimed_by=live.claimed_by,
+                    lease_until=self._clock() + LEASE_S,
+                )
+                return await runs.finish(completion)
+            except NotRunOwnerError:
+                return None
+            except StorageUnavailableError:
+                continue
+        return None
+
+    def _tell(self, live: LiveRun, outcome: Outcome, usage: Usage | None, *, saved: bool) -> None:
+        live.end(_last_events(live.run, outcome, usage, saved=saved), saved=saved)
+
+    def _completion(
+        self, live: LiveRun, writer: ReplyWriter | None, outcome: Outcome, usage: Usage | None
+    ) -> Completion:
+        run, now = live.run, self._clock()
+        events = _last_events(run, outcome, usage, saved=True)
+        return Completion(
+            run_id=run.run_id,
+            claimed_by=live.claimed_by,
+            end=outcome.reason,
+            terminal=live.terminal_entry(events),
+            reply=_reply(run, writer, outcome, now),
+            memories=tuple(
+                Memory(
+                    memory_id=memory_id,
+                    value=value,
+                    created_at=now,
+                    session_id=run.session_id,
+                    message_id=run.reply_id,
+                )
+                for memory_id, value in (writer.memories if writer else {}).items()
+            ),
+            usage=usage,
+            finished_at=now,
+            log_until=now if live.volatile else now + ttl.LOG,
+        )
+
+
+def started(run: Run) -> bytes:
+    """Return a run's first event."""
+    return Started(
+        id=run.send_id, session_id=run.session_id, message_id=run.message_id, reply_id=run.reply_id
+    ).encode()
+
+
+def _reply(run: Run, writer: ReplyWriter | None, outcome: Outcome, now: float) -> Message | None:
+    if writer is None or not writer.content:
+        return None
+    return Message(
+        message_id=run.reply_id,
+        session_id=run.session_id,
+        role="assistant",
+        content=writer.content,
+        created_at=now,
+        run_id=run.run_id,
+        reply_to=run.message_id,
+        emotion=writer.emotion,
+        category=writer.category,
+        end=outcome.reason,
+    )
+
+
+def _last_events(run: Run, outcome: Outcome, usage: Usage | None, *, saved: bool) -> list[bytes]:
+    events = []
+    if usage is not None:
+        events.append(
+            UsageReported(
+                model=usage.model,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                estimated=usage.estimated or None,
+            ).encode()
+        )
+    done = Done(reason=outcome.reason, message_id=run.reply_id, saved=saved, error=outcome.error)
+    events.append(done.encode())
+    return events

@@ -1,0 +1,208 @@
+"""Generating a reply: claim the run, ask the model, let every part out as it comes, finish."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from gateway.runs.live_run import LiveRun
+from gateway.turns.finish import LEASE_S, Finisher, started
+from gateway.turns.outcome import Outcome, failure, outcome_of
+from gateway.turns.prompt import PromptRules, build_prompt
+from gateway.turns.reply import ReplyShape, ReplyWriter
+from storage.errors import NotRunOwnerError, StorageUnavailableError
+from storage.records import Owner, Run, Usage
+from storage.repositories import Store
+from streaming.models.chat_model import ChatMessage, ChatModel, ModelRequest
+
+CLAIM_WAITS_S = (0.1, 0.4, 1.0)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Timing:
+    began: float
+    first_delta: float | None = None
+
+
+class Generator:
+    """Generates replies, one call of `generate` per run. Shared; keeps nothing between runs.
+
+    Args:
+        store: where the conversation is read.
+        finisher: stores the end.
+        model: who answers.
+        shape: the values a reply may take.
+        rules: what goes into every prompt.
+        new_id: makes the id of a memory.
+        clock: Unix time in seconds.
+        monotonic: seconds, never going back, for durations.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        finisher: Finisher,
+        model: ChatModel,
+        shape: ReplyShape,
+        rules: PromptRules,
+        new_id: Callable[[], str],
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._finisher = finisher
+        self._model = model
+        self._shape = shape
+        self._function = shape.function()
+        self._rules = rules
+        self._new_id = new_id
+        self._clock = clock
+        self._monotonic = monotonic
+
+    async def generate(self, live: LiveRun) -> Run | None:
+        """Generate one reply to its end, whatever happens on the way.
+
+        Cancelling this coroutine abandons the run unfinished, to be sealed later; to stop the reply
+        itself, use `LiveRun.cancel` or `LiveRun.interrupt`.
+
+        Returns:
+            The session's next queued run, to be started now, or `None`.
+        """
+        writer = ReplyWriter(self._shape, new_memory_id=self._new_id)
+        timing = _Timing(began=self._monotonic())
+        try:
+            await self._claim(live)
+        except NotRunOwnerError:
+            # Another generation has it, or its session was forgotten; then whoever waits is told.
+            if live.cancelled:
+                self._finisher.tell_forgotten(live)
+            return None
+        except StorageUnavailableError as error:
+            return await self._finisher.give_up(live, failure(error))
+        live.emit([started(live.run)])
+        outcome, usage = await self._answer(live, writer, timing)
+        if outcome.whole:
+            live.emit(writer.close())
+        following = await self._finisher.finish(live, writer, outcome, usage)
+        self._report(live, outcome, usage, timing)
+        return following
+
+    async def _claim(self, live: LiveRun) -> None:
+        runs = self._store.of(live.owner).runs
+        for wait in (*CLAIM_WAITS_S, None):
+            lease_until = self._clock() + LEASE_S
+            try:
+                claimed = await runs.claim(
+                    live.run.run_id, claimed_by=live.claimed_by, lease_until=lease_until
+                )
+            except StorageUnavailableError:
+                if wait is None:
+                    raise
+                await asyncio.sleep(wait)
+            else:
+                live.cancelled = live.cancelled or claimed.cancel_at is not None
+                return
+
+    async def _answer(
+        self, live: LiveRun, writer: ReplyWriter, timing: _Timing
+    ) -> tuple[Outcome, Usage | None]:
+        try:
+            prompt = await self._prompt(live.owner, live.run)
+        except StorageUnavailableError as error:
+            return failure(error), None
+        if live.cancelled:
+            return Outcome(reason="cancelled"), None
+        generation = asyncio.create_task(self._stream(live, writer, prompt, timing))
+        live.stopped_by(generation.cancel)
+        try:
+            await asyncio.wait({generation})
+        finally:
+            live.stopped_by(None)
+            generation.cancel()
+        outcome = outcome_of(
+            generation,
+            cancelled=live.cancelled,
+            finish_reason=writer.finish_reason,
+            said=bool(writer.content),
+        )
+        return outcome, self._usage(writer, prompt)
+
+    async def _prompt(self, owner: Owner, run: Run) -> tuple[ChatMessage, ...]:
+        its = self._store.of(owner)
+        asked, earlier, memories = await asyncio.gather(
+            its.messages.get(run.message_id),
+            its.messages.turns_before(run.message_id, max_bytes=self._rules.history_bytes),
+            its.memories.newest(max_bytes=self._rules.memories_bytes),
+        )
+        if asked is None:  # the session was forgotten since
+            raise StorageUnavailableError("the message is gone")
+        return build_prompt(
+            system_text=self._rules.system_text, memories=memories, earlier=earlier, asked=asked
+        )
+
+    async def _stream(
+        self,
+        live: LiveRun,
+        writer: ReplyWriter,
+        prompt: tuple[ChatMessage, ...],
+        timing: _Timing,
+    ) -> None:
+        request = ModelRequest(messages=prompt, function=self._function)
+        async with aclosing(self._model.stream(request)) as stream:
+            async for parts in stream:
+                events = writer.read(parts)
+                if events:
+                    if timing.first_delta is None:
+                        timing.first_delta = self._monotonic()
+                    live.emit(events)
+
+    def _usage(self, writer: ReplyWriter, prompt: tuple[ChatMessage, ...]) -> Usage:
+        if writer.usage is not None:
+            return Usage(
+                model=self._model.name,
+                prompt_tokens=writer.usage.prompt_tokens,
+                completion_tokens=writer.usage.completion_tokens,
+                estimated=False,
+            )
+        return Usage(
+            model=self._model.name,
+            prompt_tokens=sum(estimated_tokens(message.content) for message in prompt),
+            completion_tokens=estimated_tokens(writer.content),
+            estimated=True,
+        )
+
+    def _report(
+        self, live: LiveRun, outcome: Outcome, usage: Usage | None, timing: _Timing
+    ) -> None:
+        first = timing.first_delta
+        log.info(
+            "run ended",
+            extra={
+                "run_id": live.run.run_id,
+                "session_id": live.run.session_id,
+                "tenant_id": live.owner.tenant_id,
+                "reason": outcome.reason,
+                "code": outcome.error.code if outcome.error else None,
+                "first_delta_ms": None if first is None else round((first - timing.began) * 1e3, 2),
+                "total_ms": round((self._monotonic() - timing.began) * 1e3, 1),
+                "events": live.last_seq,
+                "frames": live.feed.frames_posted,
+                "bytes": live.feed.bytes_posted,
+                "prompt_tokens": usage.prompt_tokens if usage else 0,
+                "completion_tokens": usage.completion_tokens if usage else 0,
+                "volatile": live.volatile,
+            },
+        )
+
+
+def estimated_tokens(text: str) -> int:
+    """Guess how many tokens a text takes where nobody counted: about one for four bytes of UTF-8.
+
+    Source: "What are tokens and how to count them", OpenAI help center, for English; for Japanese,
+    three bytes a character, the guess stays within a factor of two.
+    """
+    return (len(text.encode()) + 3) // 4

@@ -1,0 +1,230 @@
+"""The reply: what the model is made to fill in, and what its parts mean to the user.
+
+The function's schema is generated from `Reply`, content first, so that the words stream before the
+rest is decided.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, assert_never
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from gateway.wire.events import (
+    Category,
+    ContentDone,
+    Emotion,
+    Event,
+    MemoryNoted,
+    ToolCallDelta,
+    content_delta,
+)
+from streaming.models.chat_model import Function
+from streaming.parts import (
+    ArgumentsDelta,
+    CallStarted,
+    FieldDelta,
+    FieldDone,
+    FieldValue,
+    Finished,
+    Part,
+    RefusalDelta,
+    TextDelta,
+    Usage,
+)
+
+FUNCTION_NAME = "reply"
+
+MEMORY_BYTES_MAX = 4_096
+"""A longer memory is cut, between code points, so that its event never needs a blob."""
+
+log = logging.getLogger(__name__)
+
+
+class Reply(BaseModel):
+    """Answer the user."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    content: Annotated[str, Field(description="What you say to the user, in their language.")]
+    emotion: Annotated[str, Field(description="The emotion you say it with.")]
+    category: Annotated[str, Field(description="What the exchange is about.")]
+    memory: Annotated[
+        str | None,
+        Field(
+            description="One lasting fact about the user worth remembering, as a short sentence; "
+            "null if there is none."
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyShape:
+    """The values that a reply may take; the first of each is the default.
+
+    Attributes:
+        emotions: at least one.
+        categories: at least one.
+    """
+
+    emotions: tuple[str, ...]
+    categories: tuple[str, ...]
+
+    def function(self) -> Function:
+        """Return the function that a model is made to call, its schema generated from `Reply`."""
+        narrowed = create_model(
+            "Reply",
+            __base__=Reply,
+            emotion=_one_of(self.emotions, "emotion"),
+            category=_one_of(self.categories, "category"),
+        )
+        schema = narrowed.model_json_schema()
+        schema.pop("description", None)
+        order = list(Reply.model_fields)
+        schema["properties"] = {name: schema["properties"][name] for name in order}
+        schema["required"] = order
+        return Function(name=FUNCTION_NAME, description=Reply.__doc__ or "", parameters=schema)
+
+
+def _one_of(values: tuple[str, ...], field: str) -> Any:
+    description = Reply.model_fields[field].description
+    return (Literal[values], Field(description=description))
+
+
+class ReplyWriter:
+    """Turns the parts of one reply into events, and gathers what will be stored. Pure but for logs.
+
+    The first call of the reply function is the reply; a second one is ignored, never glued to it.
+    Plain text is a valid reply; text beside a call is kept apart from the call's by a blank line.
+
+    Args:
+        shape: the allowed values.
+        new_memory_id: makes the id of a memory.
+    """
+
+    def __init__(self, shape: ReplyShape, *, new_memory_id: Callable[[], str]) -> None:
+        self._shape = shape
+        self._new_memory_id = new_memory_id
+        self._content: list[str] = []
+        self._unsent: list[str] = []
+        self._source: int | Literal["text"] | None = None
+        self._reply_call: int | None = None
+        self._names: dict[int, str] = {}
+        self._content_done = False
+        self.emotion: str | None = None
+        self.category: str | None = None
+        self.memories: dict[str, str] = {}
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+
+    @property
+    def content(self) -> str:
+        """The text so far."""
+        return "".join(self._content)
+
+    def read(self, parts: Sequence[Part]) -> list[bytes]:
+        """Return the events that these parts bring, encoded; text that stands together as one."""
+        events: list[bytes] = []
+        for part in parts:
+            for event in self._meaning(part):
+                self._flush(events)
+                events.append(event.encode())
+        self._flush(events)
+        return events
+
+    def close(self) -> list[bytes]:
+        """Return what a whole reply still owes: the end of its text and the defaults."""
+        owed: list[Event] = []
+        if not self._content_done:
+            owed.append(ContentDone())
+        if self.emotion is None:
+            owed.extend(self._choose("emotion", None))
+        if self.category is None:
+            owed.extend(self._choose("category", None))
+        self._content_done = True
+        return [event.encode() for event in owed]
+
+    def _flush(self, events: list[bytes]) -> None:
+        if self._unsent:
+            events.append(content_delta("".join(self._unsent)))
+            self._unsent.clear()
+
+    def _meaning(self, part: Part) -> list[Event]:
+        match part:
+            case FieldDelta(name="content", text=text, call=call) if self._is_reply(call):
+                self._say(text, call)
+            case FieldDone(name="content", call=call) if self._is_reply(call):
+                self._content_done = True
+                return [ContentDone()]
+            case FieldValue(name=name, value=value, call=call) if self._is_reply(call):
+                return self._field(name, value, call)
+            case FieldDelta() | FieldDone() | FieldValue():
+                pass
+            case TextDelta(text=text) | RefusalDelta(text=text):
+                self._say(text, "text")
+            case CallStarted(call=call, name=name):
+                self._call_started(call, name)
+            case ArgumentsDelta(call=call, text=text):
+                return [
+                    ToolCallDelta(
+                        call=call, name=self._names.pop(call, None) or None, arguments=text
+                    )
+                ]
+            case Usage():
+                self.usage = part
+            case Finished(reason=reason):
+                self.finish_reason = reason
+            case _:
+                assert_never(part)
+        return []
+
+    def _is_reply(self, call: int) -> bool:
+        if self._reply_call is None:
+            self._reply_call = call
+        return self._reply_call == call
+
+    def _call_started(self, call: int, name: str) -> None:
+        self._names[call] = name
+        if name == FUNCTION_NAME and self._reply_call not in {None, call}:
+            log.warning("second reply call ignored", extra={"call": call})
+
+    def _say(self, text: str, source: int | Literal["text"]) -> None:
+        if self._source != source:
+            if not text.strip() and source == "text":
+                return
+            if self._content:
+                text = f"\n\n{text}"
+            self._source = source
+        self._content.append(text)
+        self._unsent.append(text)
+
+    def _field(self, name: str, value: object, call: int) -> list[Event]:
+        match name:
+            case "content":
+                if value is not None:
+                    self._say(value if isinstance(value, str) else str(value), call)
+                self._content_done = True
+                return [ContentDone()]
+            case "emotion" | "category":
+                return self._choose(name, value)
+            case "memory":
+                return self._remember(value)
+        log.info("unknown field of a reply ignored")
+        return []
+
+    def _choose(self, name: Literal["emotion", "category"], value: object) -> list[Event]:
+        allowed = self._shape.emotions if name == "emotion" else self._shape.categories
+        chosen = value if isinstance(value, str) and value in allowed else allowed[0]
+        if value is not None and chosen != value:
+            log.warning("unknown value replaced by the default", extra={"field": name})
+        setattr(self, name, chosen)
+        return [Emotion(value=chosen) if name == "emotion" else Category(value=chosen)]
+
+    def _remember(self, value: object) -> list[Event]:
+        if not isinstance(value, str) or not value.strip():
+            return []
+        fact = value.strip().encode()[:MEMORY_BYTES_MAX].decode(errors="ignore")
+        memory_id = self._new_memory_id()
+        self.memories[memory_id] = fact
+        return [MemoryNoted(memory_id=memory_id, value=fact)]
