@@ -23,7 +23,14 @@ class Answer(BaseModel):
 
 
 class Limits(BaseModel):
-    """What this user may do. Sizes in UTF-8 bytes."""
+    """What this user may do. Sizes in UTF-8 bytes.
+
+    Attributes:
+        command_bytes: the longest frame that a client may send.
+        content_bytes: the longest text of one message, typed or uploaded.
+        live_runs: how many answers of this user may be waiting or under way at once.
+        queued_per_session: how many messages may wait behind a session's running answer.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,7 +41,14 @@ class Limits(BaseModel):
 
 
 class LiveRun(BaseModel):
-    """A run of this user that has not ended: resume it to follow it."""
+    """A run of this user that has not ended: resume it to follow it.
+
+    Attributes:
+        run_id: names the run.
+        session_id: the session it answers in.
+        last_seq: the number of its latest event so far; 0 for none.
+        state: whether its turn has come.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,7 +59,20 @@ class LiveRun(BaseModel):
 
 
 class Ready(Answer):
-    """The answer to `hello`; nothing else brings it."""
+    """The connection knows who it serves. It answers `hello`; nothing else brings it.
+
+    Attributes:
+        connection_id: names this connection in the server's logs.
+        connection_expires_at: when the server will end the connection, whatever happens.
+        user_id: who was recognised.
+        tenant_id: whose user that is.
+        tier: the name of the plan.
+        limits: what the plan allows.
+        auth_expires_at: when the identity expires; renew it before with `auth`.
+        heartbeat_ms: how often to `ping`, in milliseconds.
+        server_time: the server's clock, to correct the other times by.
+        runs: this user's runs that have not ended, oldest first.
+    """
 
     type: Literal["ready"] = "ready"
     connection_id: str
@@ -61,7 +88,15 @@ class Ready(Answer):
 
 
 class Accepted(Answer):
-    """The message is stored and its run will be carried out; `duplicate` if that was so before."""
+    """The message is stored and will be answered, whatever becomes of the connection.
+
+    Attributes:
+        id: of the `send` or `regenerate`.
+        run_id: names the run that answers.
+        session_id: the session, new or old.
+        message_id: of the user's message.
+        duplicate: true if this `id` was accepted before; nothing was done twice.
+    """
 
     type: Literal["accepted"] = "accepted"
     id: str
@@ -72,7 +107,16 @@ class Accepted(Answer):
 
 
 class Events(Answer):
-    """Events `first_seq` to `last_seq` of a run; `volatile` if they could not be logged."""
+    """Some events of a run, in order and whole.
+
+    Attributes:
+        run_id: names the run.
+        first_seq: the number of the first of `events`; a run's first event is number 1.
+        last_seq: the number of the last, `first_seq + events.length - 1`.
+        events: at least one.
+        volatile: true if they could not be logged: they cannot be replayed, and what is shown may
+            not be stored.
+    """
 
     type: Literal["events"] = "events"
     run_id: str
@@ -83,9 +127,19 @@ class Events(Answer):
 
 
 class Payload(Answer):
-    """The fetched body *is* the frame this stands for; later frames of the same run wait for it.
+    """Stands for a frame that was too large to send: the body behind `url` *is* that frame.
 
-    `url` is absolute or a path on the socket's own host; `sha256` is the body's hex digest.
+    Attributes:
+        of: the `type` of that frame.
+        url: where to `GET` the body: absolute, or a path on the socket's own host. It needs no
+            credential and works for minutes.
+        bytes: the size of the body.
+        sha256: the body's digest, 64 lower-case hexadecimal digits.
+        expires_at: when `url` stops working.
+        run_id: the run it belongs to, for `events`.
+        first_seq: as in the frame it stands for.
+        last_seq: as in the frame it stands for.
+        id: the command it answers, for `page`.
     """
 
     type: Literal["payload"] = "payload"
@@ -101,7 +155,20 @@ class Payload(Answer):
 
 
 class MessageItem(BaseModel):
-    """A stored message in a history page. `end` is the reason of the run's `done`."""
+    """A stored message.
+
+    Attributes:
+        message_id: names the message.
+        session_id: where it was said.
+        role: who said it.
+        content: the whole text.
+        created_at: when it was stored.
+        run_id: the run that the message opened (`user`) or that wrote it (`assistant`).
+        reply_to: of a reply, the user's message that it answers.
+        emotion: of a reply, if it got so far.
+        category: of a reply, if it got so far.
+        end: of a reply, the reason of its run's `done`: any but `stop` marks a text that broke off.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -118,7 +185,16 @@ class MessageItem(BaseModel):
 
 
 class SessionItem(BaseModel):
-    """A session in a page; `active_run` while an answer is under way."""
+    """A stored conversation.
+
+    Attributes:
+        session_id: names the session.
+        title: made from its first message until somebody renames it.
+        character: who answers in it, if one was chosen.
+        created_at: when its first message was accepted.
+        updated_at: when its latest turn was accepted or finished.
+        active_run: the run that is queued or running in it now, if any.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -131,7 +207,14 @@ class SessionItem(BaseModel):
 
 
 class MemoryItem(BaseModel):
-    """A memory in a page."""
+    """A fact about the user that was worth remembering.
+
+    Attributes:
+        memory_id: names the memory.
+        value: the fact, a short sentence.
+        created_at: when it was stored.
+        session_id: where it was said; that session may be gone.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -145,7 +228,13 @@ Item = MessageItem | SessionItem | MemoryItem
 
 
 class Page(Answer):
-    """The answer to `history`, `sessions`, `memories`; with one item to `session`; empty to `forget`."""
+    """Stored things: the answer to `history`, `sessions`, `session`, `memories` and `forget`.
+
+    Attributes:
+        id: of the command.
+        items: messages, sessions or memories, as asked; possibly none.
+        next: give it as `before` to get the page after this one; absent with the last page.
+    """
 
     type: Literal["page"] = "page"
     id: str
@@ -154,7 +243,16 @@ class Page(Answer):
 
 
 class UploadReady(Answer):
-    """Where to put the upload: `PUT` the body, or `POST` it as a form with `fields` before the file."""
+    """Where to put the body: `PUT` it, or `POST` it as a form with `fields` before the file.
+
+    Attributes:
+        id: of the `upload`.
+        upload_id: what the `send` names once the body is there.
+        url: absolute, or a path on the socket's own host. It needs no credential.
+        method: how to send the body.
+        fields: the form's other fields for `POST`; empty for `PUT`.
+        expires_at: when `url` stops working.
+    """
 
     type: Literal["upload_ready"] = "upload_ready"
     id: str
@@ -166,7 +264,13 @@ class UploadReady(Answer):
 
 
 class Resumed(Answer):
-    """The answer to `resume`; the events after `after` follow."""
+    """Where a run stands; its events after `after` follow. The answer to `resume`.
+
+    Attributes:
+        run_id: names the run.
+        state: whether it waits for its turn, is being written, or has ended.
+        last_seq: the number of its latest event so far; 0 for none.
+    """
 
     type: Literal["resumed"] = "resumed"
     run_id: str
@@ -175,7 +279,13 @@ class Resumed(Answer):
 
 
 class Notice(Answer):
-    """Something worth knowing. `auth.renewed` answers `auth` and carries its `id`."""
+    """Something worth knowing. `auth.renewed` answers `auth`.
+
+    Attributes:
+        kind: what it is about; ignore one that you do not know.
+        id: of the `auth`.
+        auth_expires_at: when the new identity expires.
+    """
 
     type: Literal["notice"] = "notice"
     kind: Literal["auth.renewed"]
@@ -184,7 +294,12 @@ class Notice(Answer):
 
 
 class Pong(Answer):
-    """The answer to `ping`."""
+    """The answer to `ping`.
+
+    Attributes:
+        t: as it was sent; absent if it was.
+        server_time: the server's clock; absent where the platform itself answers.
+    """
 
     type: Literal["pong"] = "pong"
     t: float | int | None = None
@@ -192,9 +307,17 @@ class Pong(Answer):
 
 
 class Error(Answer):
-    """What went wrong with a command (`id`), a run (`run_id`) or the connection (`fatal`: it closes).
+    """What went wrong with a command (`id`), a run (`run_id`) or the connection (neither).
 
-    With `not_resumable`, `stored` is the whole reply as it was saved, if it was.
+    Attributes:
+        code: for programs.
+        message: a sentence for people, in English.
+        retryable: whether the same command may succeed later.
+        retry_after_ms: how long to wait before that, if known.
+        id: of the command.
+        run_id: of the `cancel` or `resume`.
+        fatal: true if the server closes the connection after this.
+        stored: with `not_resumable`, the whole reply as it was stored, if it was.
     """
 
     type: Literal["error"] = "error"
@@ -209,7 +332,12 @@ class Error(Answer):
 
 
 class GoAway(Answer):
-    """The connection will end at `deadline`; open the next one."""
+    """The server will end this connection; open the next one.
+
+    Attributes:
+        reason: why.
+        deadline: when it will.
+    """
 
     type: Literal["goaway"] = "goaway"
     reason: Literal["max_age", "deploy", "maintenance"]

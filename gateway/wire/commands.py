@@ -1,5 +1,6 @@
 """Client to server: the commands, imperative, one class each, and how a frame becomes one."""
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
 import orjson
@@ -14,9 +15,11 @@ from pydantic import (
 )
 
 from gateway.wire.errors import BadRequestError, PayloadTooLargeError, UnsupportedError
-from gateway.wire.limits import COMMAND_BYTES, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
+from gateway.wire.limits import MESSAGE_BYTES, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
 
-ClientId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+_CLIENT_ID = r"^[A-Za-z0-9_.:-]{1,64}$"
+
+ClientId = Annotated[str, StringConstraints(pattern=_CLIENT_ID)]
 """An id that the client makes, such as a UUID."""
 
 ServerId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
@@ -36,29 +39,60 @@ class Command(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
+def _one_of(*names: str) -> ConfigDict:
+    """Let the schema say of two fields what the class's validator enforces."""
+    return ConfigDict(json_schema_extra={"oneOf": [{"required": [name]} for name in names]})
+
+
 class Hello(Command):
-    """The first command of every client; answered by `ready`."""
+    """The first command of every client; answered by `ready`.
+
+    Attributes:
+        token: a JWT, where the handshake proved nothing.
+        client: name and version of the program, for the server's log; at most 200 characters.
+    """
 
     type: Literal["hello"]
-    token: Token | None = None
+    token: Token | None = Field(default=None, repr=False)
     client: Annotated[str, StringConstraints(max_length=200)] | None = None
 
 
 class Auth(Command):
-    """Renew the connection's identity in place; same user and tenant only."""
+    """Renew the connection's identity in place; answered by `notice`.
+
+    Attributes:
+        id: made by the client; comes back in the answer.
+        token: a JWT of the same user and tenant.
+    """
 
     type: Literal["auth"]
     id: ClientId
-    token: Token
+    token: Token = Field(repr=False)
 
 
 class Send(Command):
-    """One user message; `id` is the idempotency key. Exactly one of `content` and `upload_id`."""
+    """One user message; answered by `accepted` and the events of a run.
+
+    Exactly one of `content` and `upload_id`.
+
+    Attributes:
+        id: made by the client, never used before by this user: the idempotency key.
+        session_id: the session to go on with; a new one begins without it.
+        content: the text; not blank, at most `limits.content_bytes`.
+        upload_id: from `upload_ready`, for a text too long for one frame.
+        character: who answers; only with the first message of a session.
+        if_busy: while an answer is under way in the session: refuse this with `busy`, let it wait
+            behind the others, or stop them first.
+    """
+
+    model_config = _one_of("content", "upload_id")
 
     type: Literal["send"]
     id: ClientId
     session_id: ServerId | None = None
-    content: Annotated[str, StringConstraints(min_length=1)] | None = None
+    content: Annotated[str, StringConstraints(min_length=1)] | None = Field(
+        default=None, repr=False
+    )
     upload_id: ServerId | None = None
     character: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
     if_busy: Literal["reject", "queue", "cancel"] = "reject"
@@ -73,7 +107,12 @@ class Send(Command):
 
 
 class Regenerate(Command):
-    """Answer a stored message again; `message_id` is that of the reply or of the user's message."""
+    """Answer a stored message again; answered like `send`.
+
+    Attributes:
+        id: as in `send`, and from the same set: the idempotency key.
+        message_id: of the reply to be replaced, or of the user's message.
+    """
 
     type: Literal["regenerate"]
     id: ClientId
@@ -81,7 +120,16 @@ class Regenerate(Command):
 
 
 class Cancel(Command):
-    """Stop a run, named by `run_id` or by the `id` of its send (also one not seen yet)."""
+    """Stop a run. Its `done` is the only answer.
+
+    Exactly one of `run_id` and `id`.
+
+    Attributes:
+        run_id: from `accepted`.
+        id: of the `send` or `regenerate`, also of one that has not arrived yet.
+    """
+
+    model_config = _one_of("run_id", "id")
 
     type: Literal["cancel"]
     run_id: ServerId | None = None
@@ -95,7 +143,12 @@ class Cancel(Command):
 
 
 class Resume(Command):
-    """Replay a run from the event after `after`, then follow it live."""
+    """Replay a run and follow it; answered by `resumed` and its events, or by `not_resumable`.
+
+    Attributes:
+        run_id: from `accepted`, `started` or `ready.runs`.
+        after: the number of the last event that was applied; 0 for none.
+    """
 
     type: Literal["resume"]
     run_id: ServerId
@@ -109,20 +162,39 @@ class _Paged(Command):
 
 
 class History(_Paged):
-    """A page of a session's messages, newest first."""
+    """Read a session's messages, newest first; answered by `page`.
+
+    Attributes:
+        id: made by the client; comes back in the answer.
+        session_id: the session to read.
+        before: `next` of the page before this one; the newest items without it.
+        limit: how many items at most; a page may hold fewer though there are more.
+    """
 
     type: Literal["history"]
     session_id: ServerId
 
 
 class Sessions(_Paged):
-    """A page of the user's sessions, the most recently used first."""
+    """Read the user's sessions, the most recently used first; answered by `page`.
+
+    Attributes:
+        id: made by the client; comes back in the answer.
+        before: `next` of the page before this one; the newest items without it.
+        limit: how many items at most; a page may hold fewer though there are more.
+    """
 
     type: Literal["sessions"]
 
 
 class Session(Command):
-    """Read one session, or rename it when `title` is given."""
+    """Read one session, or rename it; answered by a `page` with that session as it is now.
+
+    Attributes:
+        id: made by the client; comes back in the answer.
+        session_id: the session.
+        title: the new title, 1 to 200 characters without the space around it.
+    """
 
     type: Literal["session"]
     id: ClientId
@@ -131,13 +203,29 @@ class Session(Command):
 
 
 class Memories(_Paged):
-    """A page of what is remembered about the user, newest first."""
+    """Read what is remembered about the user, newest first; answered by `page`.
+
+    Attributes:
+        id: made by the client; comes back in the answer.
+        before: `next` of the page before this one; the newest items without it.
+        limit: how many items at most; a page may hold fewer though there are more.
+    """
 
     type: Literal["memories"]
 
 
 class Forget(Command):
-    """Delete one memory, or one session with its messages."""
+    """Delete a memory, or a session with its messages; answered by an empty `page`.
+
+    Exactly one of `memory_id` and `session_id`.
+
+    Attributes:
+        id: made by the client; comes back in the answer.
+        memory_id: the memory to delete.
+        session_id: the session to delete; memories that came from it stay.
+    """
+
+    model_config = _one_of("memory_id", "session_id")
 
     type: Literal["forget"]
     id: ClientId
@@ -152,16 +240,26 @@ class Forget(Command):
 
 
 class Upload(Command):
-    """Ask where to put a text too long for one frame; `sha256` is its hex digest."""
+    """Ask where to put a text too long for one frame; answered by `upload_ready`.
+
+    Attributes:
+        id: made by the client; comes back in the answer.
+        bytes: the size of the body, the text in UTF-8; at most `limits.content_bytes`.
+        sha256: the body's digest, 64 lower-case hexadecimal digits.
+    """
 
     type: Literal["upload"]
     id: ClientId
-    bytes: Annotated[int, Field(ge=1)]
+    bytes: Annotated[int, Field(ge=1, le=2**53)]
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Ping(Command):
-    """Heartbeat; `t` comes back as it is."""
+    """Heartbeat; answered by `pong`.
+
+    Attributes:
+        t: any number; comes back in the answer.
+    """
 
     type: Literal["ping"]
     t: float | int | None = None
@@ -196,8 +294,8 @@ def decode(frame: bytes | str) -> AnyCommand:
     """Read one frame.
 
     Args:
-        frame: the text of one WebSocket message, at most `COMMAND_BYTES` of UTF-8; `bytes` stand for a
-            binary message, which is not of the protocol.
+        frame: the text of one WebSocket message, at most `MESSAGE_BYTES` of UTF-8 (hosts refuse single
+            frames above `COMMAND_BYTES`); `bytes` stand for a binary one, which is not of the protocol.
 
     Raises:
         PayloadTooLargeError: it is longer.
@@ -231,19 +329,23 @@ def decode(frame: bytes | str) -> AnyCommand:
 
 
 def client_id(frame: bytes | str) -> str | None:
-    """Return the `id` that a bad frame carries, so that its sender can tell which one was refused."""
+    """Return the `id` that a bad frame carries, so that its sender can tell which one was refused.
+
+    `None` if there is none, or one that is not an id: what comes back to a page is never more.
+    """
     try:
         fields = orjson.loads(frame)
     except orjson.JSONDecodeError:
         return None
     found = fields.get("id") if isinstance(fields, dict) else None
-    return found if isinstance(found, str) and len(found) <= 64 else None
+    return found if isinstance(found, str) and re.fullmatch(_CLIENT_ID, found) else None
 
 
 def _what_is_wrong(error: ValidationError) -> str:
-    names = {str(part) for row in error.errors(include_input=False) for part in row["loc"][1:2]}
-    known = sorted(names & _FIELD_NAMES)
-    return f"Not valid: {', '.join(known)}." if known else "The message is not valid."
+    rows = error.errors(include_url=False, include_input=False)
+    rules = [str(row["ctx"]["error"]) for row in rows if row["type"] == "value_error"]
+    names = {str(part) for row in rows for part in row["loc"][1:2]}
+    return f"Not valid: {', '.join(rules or sorted(names & _FIELD_NAMES))}."
 
 
 _FIELD_NAMES = frozenset(name for command in get_args(AnyCommand) for name in command.model_fields)

@@ -16,6 +16,7 @@
     ├── OriginDeniedError          origin.denied
     ├── RateLimitedError           rate.limited         retryable
     ├── QuotaExceededError         quota.exceeded
+    ├── TenantSuspendedError       tenant.suspended
     ├── MaintenanceError           maintenance          retryable
     ├── ModelTimeoutError          model.timeout        retryable
     ├── ModelBusyError             model.busy           retryable
@@ -60,7 +61,19 @@ ErrorCode = Literal[
 
 
 class CloseCode(IntEnum):
-    """Why the server closes the socket (4000-4999 are the application's, RFC 6455 section 7.4.2)."""
+    """Why the server closes the socket (4000-4999 are the application's, RFC 6455 section 7.4.2).
+
+    Attributes:
+        TOO_BIG: a message or frame was larger than the transport takes.
+        RESTART: the server is restarting, or the connection has reached its age.
+        BAD_FRAMES: too many frames in a row were not of the protocol.
+        AUTH: no identity in time, or it is over.
+        ORIGIN: the page's origin is not on the list.
+        IDLE: nothing was heard from the client for too long.
+        SUPERSEDED: another connection has taken this one's place.
+        RATE: too much at once.
+        MAINTENANCE: the service is going down for a while.
+    """
 
     TOO_BIG = 1009
     RESTART = 1012
@@ -184,6 +197,13 @@ class QuotaExceededError(WireError):
 
     code = "quota.exceeded"
     default_message = "The quota is used up."
+
+
+class TenantSuspendedError(WireError):
+    """The tenant may not use the service at the moment; only its operator can change that."""
+
+    code = "tenant.suspended"
+    default_message = "This service is suspended."
 
 
 class MaintenanceError(WireError):

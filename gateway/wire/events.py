@@ -24,7 +24,14 @@ class Event(BaseModel):
 
 
 class Started(Event):
-    """Always number 1. `id` is that of the send; `message_id` the user's message; `reply_id` ours."""
+    """The run's first event, number 1.
+
+    Attributes:
+        id: of the `send` or `regenerate`.
+        session_id: where it answers.
+        message_id: of the user's message.
+        reply_id: what the reply will be stored under.
+    """
 
     type: Literal["started"] = "started"
     id: str
@@ -34,7 +41,11 @@ class Started(Event):
 
 
 class ContentDelta(Event):
-    """Text to append to the answer."""
+    """Text to append to the answer.
+
+    Attributes:
+        text: never empty, never cut inside a code point.
+    """
 
     type: Literal["content.delta"] = "content.delta"
     text: str
@@ -47,21 +58,34 @@ class ContentDone(Event):
 
 
 class Emotion(Event):
-    """How the answer is meant; one of the configured values."""
+    """How the answer is meant.
+
+    Attributes:
+        value: one of the values that the server is configured with.
+    """
 
     type: Literal["emotion"] = "emotion"
     value: str
 
 
 class Category(Event):
-    """What the answer is about; one of the configured values."""
+    """What the answer is about.
+
+    Attributes:
+        value: one of the values that the server is configured with.
+    """
 
     type: Literal["category"] = "category"
     value: str
 
 
 class MemoryNoted(Event):
-    """A fact about the user that will be remembered once the run is saved."""
+    """A fact about the user that will be remembered once the run is saved.
+
+    Attributes:
+        memory_id: what it will be stored under.
+        value: the fact, a short sentence.
+    """
 
     type: Literal["memory"] = "memory"
     memory_id: str
@@ -69,7 +93,15 @@ class MemoryNoted(Event):
 
 
 class ToolCallDelta(Event):
-    """A fragment of a call to a function other than the reply function; passed on, never executed."""
+    """A fragment of a call that the model makes to another function than the reply's.
+
+    It is passed on and never executed here.
+
+    Attributes:
+        call: tells the calls of one run apart.
+        name: the function's name, with the first fragment.
+        arguments: text to append to the call's arguments, a JSON document when complete.
+    """
 
     type: Literal["tool_call.delta"] = "tool_call.delta"
     call: int
@@ -78,7 +110,14 @@ class ToolCallDelta(Event):
 
 
 class UsageReported(Event):
-    """What the run cost, in tokens; `estimated` where the provider has not said."""
+    """What the run cost.
+
+    Attributes:
+        model: who answered, as the provider calls it.
+        prompt_tokens: tokens read.
+        completion_tokens: tokens written.
+        estimated: true where the provider has not said.
+    """
 
     type: Literal["usage"] = "usage"
     model: str
@@ -88,7 +127,15 @@ class UsageReported(Event):
 
 
 class RunError(BaseModel):
-    """Why a run ended early. `phase` belongs to `model.timeout`."""
+    """Why a run ended early.
+
+    Attributes:
+        code: for programs.
+        message: a sentence for people, in English.
+        retryable: whether `regenerate` may succeed.
+        retry_after_ms: how long to wait before that, if known.
+        phase: with `model.timeout`: what took too long.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -100,7 +147,15 @@ class RunError(BaseModel):
 
 
 class Done(Event):
-    """Always the last one. `saved` says whether the reply is stored under `message_id`."""
+    """The run's last event; nothing follows it.
+
+    Attributes:
+        reason: how it ended. `stop` is the only complete answer; `length` and `filtered` are the
+            model's, `cancelled` the user's, `timeout`, `interrupted` and `error` nobody's wish.
+        message_id: of the reply, the `reply_id` of `started`.
+        saved: whether the run's end is stored: the reply, if there is a word of it, and its memories.
+        error: what went wrong, with `timeout` and `error`.
+    """
 
     type: Literal["done"] = "done"
     reason: DoneReason
