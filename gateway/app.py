@@ -245,13 +245,14 @@ class Gateway:
         answer: Answer,
         *,
         of: Literal["page", "error"],
-        **names: str,
+        id: str | None = None,  # noqa: A002 - the wire's own word
+        run_id: str | None = None,
     ) -> None:
         frame = answer.encode()
         if len(frame) > SPILL_ABOVE_BYTES:
             expires_at = self._clock() + ttl.DOWNLOAD_URL + ttl.MINUTE
             ref = await self._spill.keep(owner, self._ids.new(), frame, expires_at=expires_at)
-            frame = self._spill.announce(owner, ref, of=of, **names)
+            frame = self._spill.announce(owner, ref, of=of, id=id, run_id=run_id)
         await self._post_frame(connection, frame)
 
     async def _post(self, connection: Connection, answer: Answer) -> None:

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from gateway.runs.live_run import LiveRun
 from gateway.turns.outcome import Outcome
-from gateway.turns.reply import ReplyWriter
+from gateway.turns.reply import Draft
 from gateway.wire.events import Done, Started, UsageReported
 from storage import ttl
 from storage.errors import NotRunOwnerError, StorageUnavailableError
-from storage.records import Completion, Memory, Message, Run, Usage
+from storage.records import Completion, LogEntry, Memory, Message, Run, Usage
 from storage.repositories import Store
 
 RETRIES_S = (0.1, 0.4, 1.0)
@@ -40,7 +40,7 @@ class Finisher:
         self._clock = clock
 
     async def finish(
-        self, live: LiveRun, writer: ReplyWriter, outcome: Outcome, usage: Usage | None
+        self, live: LiveRun, draft: Draft, outcome: Outcome, usage: Usage | None
     ) -> Run | None:
         """Store the end of a run and post it; the caller is the run's one generation.
 
@@ -53,7 +53,7 @@ class Finisher:
         await live.settle()
         if live.sealed:
             return None
-        completion = self._completion(live, writer, outcome, usage)
+        completion = self._completion(live, draft, outcome, usage)
         for wait in (*RETRIES_S, None):
             try:
                 following = await self._store.of(live.owner).runs.finish(completion)
@@ -74,15 +74,15 @@ class Finisher:
         """End a run for its readers whose session was forgotten before it began."""
         outcome = Outcome(reason="cancelled")
         live.end(
-            [started(live.run), *_last_events(live.run, outcome, None, saved=False)], saved=False
+            [started(live.run), *last_events(live.run, outcome, None, saved=False)], saved=False
         )
 
     async def give_up(self, live: LiveRun, outcome: Outcome) -> Run | None:
         """End a run that could not even be claimed: tell the readers now, store it when possible."""
         live.end(
-            [started(live.run), *_last_events(live.run, outcome, None, saved=False)], saved=False
+            [started(live.run), *last_events(live.run, outcome, None, saved=False)], saved=False
         )
-        return await self._keep_trying(live, self._completion(live, None, outcome, None))
+        return await self._keep_trying(live, self._completion(live, Draft(), outcome, None))
 
     async def _keep_trying(self, live: LiveRun, completion: Completion) -> Run | None:
         log.error("the end of a run cannot be stored", extra={"run_id": completion.run_id})
@@ -103,33 +103,69 @@ class Finisher:
         return None
 
     def _tell(self, live: LiveRun, outcome: Outcome, usage: Usage | None, *, saved: bool) -> None:
-        live.end(_last_events(live.run, outcome, usage, saved=saved), saved=saved)
+        live.end(last_events(live.run, outcome, usage, saved=saved), saved=saved)
 
     def _completion(
-        self, live: LiveRun, writer: ReplyWriter | None, outcome: Outcome, usage: Usage | None
+        self, live: LiveRun, draft: Draft, outcome: Outcome, usage: Usage | None
     ) -> Completion:
-        run, now = live.run, self._clock()
-        events = _last_events(run, outcome, usage, saved=True)
-        return Completion(
-            run_id=run.run_id,
+        now = self._clock()
+        return completion(
+            live.run,
             claimed_by=live.claimed_by,
-            end=outcome.reason,
-            terminal=live.terminal_entry(events),
-            reply=_reply(run, writer, outcome, now),
-            memories=tuple(
-                Memory(
-                    memory_id=memory_id,
-                    value=value,
-                    created_at=now,
-                    session_id=run.session_id,
-                    message_id=run.reply_id,
-                )
-                for memory_id, value in (writer.memories if writer else {}).items()
-            ),
+            terminal=live.terminal_entry(last_events(live.run, outcome, usage, saved=True)),
+            draft=draft,
+            outcome=outcome,
             usage=usage,
-            finished_at=now,
+            now=now,
             log_until=now if live.volatile else now + ttl.LOG,
         )
+
+
+def completion(
+    run: Run,
+    *,
+    claimed_by: str,
+    terminal: LogEntry,
+    draft: Draft,
+    outcome: Outcome,
+    usage: Usage | None,
+    now: float,
+    log_until: float,
+) -> Completion:
+    """Return all that is stored when a run ends. A reply without a word is not stored."""
+    reply = Message(
+        message_id=run.reply_id,
+        session_id=run.session_id,
+        role="assistant",
+        content=draft.content,
+        created_at=now,
+        run_id=run.run_id,
+        reply_to=run.message_id,
+        emotion=draft.emotion,
+        category=draft.category,
+        end=outcome.reason,
+    )
+    memories = tuple(
+        Memory(
+            memory_id=memory_id,
+            value=value,
+            created_at=now,
+            session_id=run.session_id,
+            message_id=run.reply_id,
+        )
+        for memory_id, value in draft.memories.items()
+    )
+    return Completion(
+        run_id=run.run_id,
+        claimed_by=claimed_by,
+        end=outcome.reason,
+        terminal=terminal,
+        reply=reply if draft.content else None,
+        memories=memories,
+        usage=usage,
+        finished_at=now,
+        log_until=log_until,
+    )
 
 
 def started(run: Run) -> bytes:
@@ -139,24 +175,8 @@ def started(run: Run) -> bytes:
     ).encode()
 
 
-def _reply(run: Run, writer: ReplyWriter | None, outcome: Outcome, now: float) -> Message | None:
-    if writer is None or not writer.content:
-        return None
-    return Message(
-        message_id=run.reply_id,
-        session_id=run.session_id,
-        role="assistant",
-        content=writer.content,
-        created_at=now,
-        run_id=run.run_id,
-        reply_to=run.message_id,
-        emotion=writer.emotion,
-        category=writer.category,
-        end=outcome.reason,
-    )
-
-
-def _last_events(run: Run, outcome: Outcome, usage: Usage | None, *, saved: bool) -> list[bytes]:
+def last_events(run: Run, outcome: Outcome, usage: Usage | None, *, saved: bool) -> list[bytes]:
+    """Return a run's last events: its usage, if known, and `done`."""
     events = []
     if usage is not None:
         events.append(

@@ -87,7 +87,7 @@ class Generator:
         outcome, usage = await self._answer(live, writer, timing)
         if outcome.whole:
             live.emit(writer.close())
-        following = await self._finisher.finish(live, writer, outcome, usage)
+        following = await self._finisher.finish(live, writer.draft, outcome, usage)
         self._report(live, outcome, usage, timing)
         return following
 
@@ -127,21 +127,25 @@ class Generator:
             generation,
             cancelled=live.cancelled,
             finish_reason=writer.finish_reason,
-            said=bool(writer.content),
+            said=bool(writer.draft.content),
         )
         return outcome, self._usage(writer, prompt)
 
     async def _prompt(self, owner: Owner, run: Run) -> tuple[ChatMessage, ...]:
         its = self._store.of(owner)
-        asked, earlier, memories = await asyncio.gather(
+        session, asked, earlier, memories = await asyncio.gather(
+            its.sessions.get(run.session_id),
             its.messages.get(run.message_id),
             its.messages.turns_before(run.message_id, max_bytes=self._rules.history_bytes),
             its.memories.newest(max_bytes=self._rules.memories_bytes),
         )
-        if asked is None:  # the session was forgotten since
+        if session is None or asked is None:  # forgotten since
             raise StorageUnavailableError("the message is gone")
         return build_prompt(
-            system_text=self._rules.system_text, memories=memories, earlier=earlier, asked=asked
+            system_text=self._rules.system_text(session.character),
+            memories=memories,
+            earlier=earlier,
+            asked=asked,
         )
 
     async def _stream(
@@ -171,7 +175,7 @@ class Generator:
         return Usage(
             model=self._model.name,
             prompt_tokens=sum(estimated_tokens(message.content) for message in prompt),
-            completion_tokens=estimated_tokens(writer.content),
+            completion_tokens=estimated_tokens(writer.draft.content),
             estimated=True,
         )
 

@@ -4,7 +4,7 @@ The upstream request is built by the server alone: its own instructions, what is
 user (as data), the session's earlier turns and the user's message. Only the instructions are trusted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -22,14 +22,19 @@ class PromptRules:
     """What goes into every prompt.
 
     Attributes:
-        system_text: the instructions of the tenant's character.
+        characters: their instructions by name; the first is the default.
         history_bytes: budget of the earlier turns, UTF-8 bytes of content.
         memories_bytes: budget of the memories, UTF-8 bytes.
     """
 
-    system_text: str
+    characters: Mapping[str, str]
     history_bytes: int
     memories_bytes: int
+
+    def system_text(self, character: str | None) -> str:
+        """Return that character's instructions; the default's for none, or one that is no more."""
+        default = next(iter(self.characters.values()))
+        return default if character is None else self.characters.get(character, default)
 
 
 def build_prompt(

@@ -5,8 +5,8 @@ rest is decided.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -92,6 +92,20 @@ def _one_of(values: tuple[str, ...], field: str) -> Any:
     return (Literal[values], Field(description=description))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What is known of a reply, to be stored with its end; perhaps only a part of it.
+
+    Attributes:
+        memories: values by memory id.
+    """
+
+    content: str = ""
+    emotion: str | None = None
+    category: str | None = None
+    memories: Mapping[str, str] = field(default_factory=dict)
+
+
 class ReplyWriter:
     """Turns the parts of one reply into events, and gathers what will be stored. Pure but for logs.
 
@@ -112,16 +126,21 @@ class ReplyWriter:
         self._reply_call: int | None = None
         self._names: dict[int, str] = {}
         self._content_done = False
-        self.emotion: str | None = None
-        self.category: str | None = None
-        self.memories: dict[str, str] = {}
+        self._emotion: str | None = None
+        self._category: str | None = None
+        self._memories: dict[str, str] = {}
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
 
     @property
-    def content(self) -> str:
-        """The text so far."""
-        return "".join(self._content)
+    def draft(self) -> Draft:
+        """The reply so far."""
+        return Draft(
+            content="".join(self._content),
+            emotion=self._emotion,
+            category=self._category,
+            memories=dict(self._memories),
+        )
 
     def read(self, parts: Sequence[Part]) -> list[bytes]:
         """Return the events that these parts bring, encoded; text that stands together as one."""
@@ -138,9 +157,9 @@ class ReplyWriter:
         owed: list[Event] = []
         if not self._content_done:
             owed.append(ContentDone())
-        if self.emotion is None:
+        if self._emotion is None:
             owed.extend(self._choose("emotion", None))
-        if self.category is None:
+        if self._category is None:
             owed.extend(self._choose("category", None))
         self._content_done = True
         return [event.encode() for event in owed]
@@ -218,13 +237,16 @@ class ReplyWriter:
         chosen = value if isinstance(value, str) and value in allowed else allowed[0]
         if value is not None and chosen != value:
             log.warning("unknown value replaced by the default", extra={"field": name})
-        setattr(self, name, chosen)
-        return [Emotion(value=chosen) if name == "emotion" else Category(value=chosen)]
+        if name == "emotion":
+            self._emotion = chosen
+            return [Emotion(value=chosen)]
+        self._category = chosen
+        return [Category(value=chosen)]
 
     def _remember(self, value: object) -> list[Event]:
         if not isinstance(value, str) or not value.strip():
             return []
         fact = value.strip().encode()[:MEMORY_BYTES_MAX].decode(errors="ignore")
         memory_id = self._new_memory_id()
-        self.memories[memory_id] = fact
+        self._memories[memory_id] = fact
         return [MemoryNoted(memory_id=memory_id, value=fact)]

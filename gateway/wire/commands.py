@@ -305,10 +305,8 @@ def decode(frame: bytes | str) -> AnyCommand:
     if isinstance(frame, bytes):
         raise BadRequestError("Frames are text.")
     data = frame.encode("utf-8", "surrogatepass")
-    if len(data) > COMMAND_BYTES:
-        raise PayloadTooLargeError(
-            "A command has at most 32,768 bytes; use upload for longer text."
-        )
+    if len(data) > MESSAGE_BYTES:
+        raise PayloadTooLargeError
     try:
         fields: Any = orjson.loads(data)
     except orjson.JSONDecodeError:

@@ -1,0 +1,140 @@
+"""Letting a connection in, and renewing who it is: credentials in, connection records out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from gateway.identity.errors import Flaw, TokenExpiredError, TokenInvalidError
+from gateway.identity.handshake import (
+    Bearer,
+    Credential,
+    HandshakePolicy,
+    TicketOffer,
+    read_handshake,
+)
+from gateway.identity.principal import Principal
+from gateway.identity.tickets import redeemed, ticket_hash, ticket_record, ticket_text
+from gateway.identity.verifier import TokenVerifier
+from storage.records import Connection, Ticket
+from storage.repositories import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handshake:
+    """A request to open a WebSocket, as every host can describe it.
+
+    Attributes:
+        connection_id: made by the host, unguessable.
+        headers: all request headers in order, one pair per line as received.
+        query: the decoded query parameters in order.
+        expires_at: when the platform will close the connection, Unix time in seconds.
+    """
+
+    connection_id: str
+    headers: Sequence[tuple[str, str]]
+    query: Sequence[tuple[str, str]]
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A handshake to be accepted, with the subprotocol to answer (`None`: without that header)."""
+
+    connection: Connection
+    subprotocol: str | None
+
+
+class Admission:
+    """Decides who comes in.
+
+    Args:
+        store: redeems tickets and keeps connections.
+        verifier: proves tokens.
+        policy: what a handshake may look like.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        verifier: TokenVerifier,
+        policy: HandshakePolicy,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._verifier = verifier
+        self._policy = policy
+        self._clock = clock
+
+    async def admit(self, handshake: Handshake) -> Admitted:
+        """Judge a handshake and store its connection.
+
+        Raises:
+            IdentityError: it is refused; `status` is the HTTP status to answer.
+            StorageUnavailableError: the connection cannot be stored.
+        """
+        offer = read_handshake(handshake.headers, handshake.query, policy=self._policy)
+        principal = await self._principal(offer.credential)
+        connection = Connection(
+            connection_id=handshake.connection_id,
+            owner=principal.owner if principal else None,
+            issuer=principal.issuer if principal else "",
+            auth_expires_at=principal.token_expires_at if principal else 0.0,
+            opened_at=self._clock(),
+            expires_at=handshake.expires_at,
+        )
+        await self._store.connections.save(connection)
+        return Admitted(connection=connection, subprotocol=offer.subprotocol)
+
+    async def identify(self, connection: Connection, token: str) -> Connection:
+        """Prove a token for an open connection: who it is, or that it still is.
+
+        Returns:
+            The connection as it is now, stored.
+
+        Raises:
+            IdentityError: the token proves nothing, or another person than the connection's.
+            StorageUnavailableError: the connection cannot be stored.
+        """
+        principal = await self._verifier.identify(token, now=self._clock())
+        if connection.owner is not None and (
+            connection.owner != principal.owner or connection.issuer != principal.issuer
+        ):
+            raise TokenInvalidError(Flaw.SUBJECT)
+        renewed = replace(
+            connection,
+            owner=principal.owner,
+            issuer=principal.issuer,
+            auth_expires_at=principal.token_expires_at,
+        )
+        await self._store.connections.save(renewed)
+        return renewed
+
+    async def sell_ticket(self, token: str, random: bytes) -> tuple[str, Ticket]:
+        """Exchange a token for a ticket; returns its text, to be shown once, and its record.
+
+        Raises:
+            IdentityError: the token proves nothing.
+            StorageUnavailableError: the ticket cannot be stored.
+        """
+        now = self._clock()
+        principal = await self._verifier.identify(token, now=now)
+        text = ticket_text(random)
+        ticket = ticket_record(text, principal, now=now)
+        await self._store.tickets.issue(ticket)
+        return text, ticket
+
+    async def _principal(self, credential: Credential) -> Principal | None:
+        match credential:
+            case Bearer(token=token):
+                try:
+                    return await self._verifier.identify(token, now=self._clock())
+                except TokenExpiredError:
+                    # A refused handshake tells a browser nothing; let it in to hear `auth.expired`.
+                    if self._policy.admits_unidentified:
+                        return None
+                    raise
+            case TicketOffer(text=text):
+                ticket = await self._store.tickets.redeem(ticket_hash(text), now=self._clock())
+                return redeemed(ticket)
+        return None
