@@ -15,10 +15,10 @@ import orjson
 import partial_json_parser  # type: ignore[import-untyped]  # ships no types
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
-from streaming.arguments import ArgumentsParser
 from streaming_json_parser import StreamingJsonParser
 
 from bench import openai_wire
+from streaming.arguments import ArgumentsParser
 from streaming.parts import FieldDelta
 
 Feed = Callable[..., object]

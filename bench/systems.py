@@ -1,5 +1,6 @@
 """The systems that are measured: how each is started and how a client reaches it."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -162,7 +163,11 @@ class Gateway:
         except process.NotStartedError:
             self._data.cleanup()
             raise
-        self._token = self._ask_token(environment)
+        try:
+            self._token = self._ask_token(environment)
+        except BaseException:
+            self.stop()
+            raise
         return self._server
 
     async def open(self) -> Line:
@@ -177,7 +182,7 @@ class Gateway:
     def _ask_token(self, environment: Mapping[str, str]) -> str:
         done = subprocess.run(
             [str(self._command), "token"],
-            env={**environment, "PATH": ""},
+            env={**os.environ, **environment},
             check=True,
             capture_output=True,
             text=True,
