@@ -8,6 +8,8 @@
     ├── NotRunOwnerError          the run is not ours (any more), or has ended
     ├── InvalidCursorError        a page cursor that this backend did not make (the caller's fault)
     ├── BlobMissingError          no blob under that key, or not yet uploaded
+    ├── UploadRejectedError       an uploaded body is not what its URL was signed for (the caller's fault)
+    ├── UnstorableTextError       a lone surrogate or an integer beyond 64 bits (our own fault: see there)
     └── UnusableDataError         start-up: the data folder cannot be used; its text is one clear line
 
 A backend turns every error of its SDK or engine into one of these; none carries SQL, keys or paths,
@@ -47,6 +49,17 @@ class InvalidCursorError(StorageError):
 
 class BlobMissingError(StorageError):
     """No blob is stored under that key."""
+
+
+class UploadRejectedError(StorageError):
+    """An uploaded body has another size or hash than its URL was signed for. Nothing was kept."""
+
+
+class UnstorableTextError(StorageError):
+    """A value that no backend can hold, such as text with a lone surrogate.
+
+    Whoever calls storage replaces those by U+FFFD first; this error only keeps a slip from doing harm.
+    """
 
 
 class UnusableDataError(StorageError):

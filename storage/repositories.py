@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from storage.blobs.blob_store import BlobStore
 from storage.errors import StorageError
 from storage.records import (
     Acceptance,
@@ -267,8 +268,10 @@ class Store(Protocol):
         """Return every run that is not ended, oldest first: what a restart has to seal or start."""
         ...
 
-    async def purge(self, *, now: float, limit: int) -> int:
+    async def purge(self, blobs: BlobStore, *, now: float, limit: int) -> int:
         """Delete up to `limit` expired rows (logs, tickets, payloads, connections) and their blobs.
+
+        A blob goes before its row, so that none is ever left without one.
 
         Returns:
             How many rows went; less than `limit` means that nothing expired is left.
