@@ -1,22 +1,30 @@
 """The systems that are measured: how each is started and how a client reaches it."""
 
+import base64
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Protocol
+
+import orjson
 
 from bench import process
 from bench.lines import DirectLine, GatewayLine, Line, RelayLine
 from bench.process import Process
+from gateway.identity.local_issuer import LocalIssuer
+from gateway.identity.local_key import load_or_create_key
 
 ROOT = Path(__file__).parent.parent
 NODE_RELAY = Path(__file__).parent / "relays" / "node"
 INSTALL_SECONDS = 60
 TOKEN_SECONDS = 20
+USERS = 128  # more than there are sessions, so that no two streams are of one user
 
 
 class UnavailableError(RuntimeError):
@@ -152,28 +160,23 @@ class Gateway:
 
     def start(self, provider: Process, core: int | None) -> Process | None:
         self._data = tempfile.TemporaryDirectory(prefix="makoto-bench-")
-        environment = {**_upstream(provider), "MAKOTO_DATA": self._data.name}
+        environment = {**_upstream(provider), "MAKOTO_DATA_DIR": self._data.name}
+        command = [str(self._command), "serve", "--port", "0"]
         try:
-            self._server = process.start(
-                [str(self._command), "serve", "--port", "0"],
-                core=core,
-                environment=environment,
-                folder=ROOT,
-            )
+            self._server = process.start(command, core=core, environment=environment, folder=ROOT)
         except process.NotStartedError:
             self._data.cleanup()
             raise
         try:
-            self._token = self._ask_token(environment)
-        except BaseException:
+            self._tokens = cycle(self._one_token_each(self._ask_token(environment)))
+        except (process.NotStartedError, ValueError):
             self.stop()
             raise
         return self._server
 
     async def open(self) -> Line:
-        return await GatewayLine.open(
-            self._server.port, "/v1/ws", self._token, deflate=self._deflate
-        )
+        token = next(self._tokens)
+        return await GatewayLine.open(self._server.port, "/v1/ws", token, deflate=self._deflate)
 
     def stop(self) -> None:
         self._server.stop()
@@ -183,12 +186,34 @@ class Gateway:
         done = subprocess.run(
             [str(self._command), "token"],
             env={**os.environ, **environment},
-            check=True,
+            cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=TOKEN_SECONDS,
         )
+        if done.returncode:
+            raise process.NotStartedError(f"`makoto token` failed: {done.stderr.strip()}")
         return done.stdout.split()[-1]
+
+    def _one_token_each(self, token: str) -> list[str]:
+        """Mint a token for every user, like the one that was asked for.
+
+        A user may have a few answers under way at a time, so a hundred streams are of a hundred
+        users; asking the command for each would take longer than the measurement.
+        """
+        part = token.split(".")[1]
+        claims = orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        key = next(Path(self._data.name).rglob("*.pem"), None)
+        if key is None:
+            raise process.NotStartedError("the gateway left no signing key in its data folder")
+        issuer = LocalIssuer(
+            load_or_create_key(key),
+            issuer=claims["iss"],
+            audience=claims["client_id"],
+            tenant_id="bench",  # which tenant the issuer stands for is the server's to say
+        )
+        now = time.time()
+        return [issuer.mint(f"bench-{user}", ttl_s=900, now=now) for user in range(USERS)]
 
 
 def available(*, deflate: bool) -> tuple[list[System], list[str]]:
