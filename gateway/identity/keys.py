@@ -118,7 +118,10 @@ def _prepare(entry: object) -> PublicKey | None:
     if not isinstance(kid, str) or not 1 <= len(kid) <= MAX_KEY_ID_CHARS:
         return None
     modulus, exponent = _number(entry.get("n")), _number(entry.get("e"))
-    if not MIN_RSA_BITS <= modulus.bit_length() <= MAX_RSA_BITS or exponent > MAX_RSA_EXPONENT:
+    if not MIN_RSA_BITS <= modulus.bit_length() <= MAX_RSA_BITS:
+        return None
+    # OpenSSL takes an even modulus and only fails when the key is used.
+    if modulus % 2 == 0 or exponent > MAX_RSA_EXPONENT:
         return None
     try:
         return prepare_key(kid, rsa.RSAPublicNumbers(exponent, modulus).public_key())
