@@ -171,8 +171,8 @@ def _print_cells(cells: Cells, bound: float) -> None:
     print(
         "\nMicroseconds of CPU per fragment: makoto's, then how many times as long the others "
         "take (and their own figure).\n"
-        f"'too long': one pass over the document would exceed {bound:g} s (they read again from "
-        "the start, so cost grows with the square).\n"
+        f"'too long': one pass over the document would exceed {bound:g} s, most often because cost "
+        "grows with the square of its size.\n"
         "ijson gives a string only when it is complete, so it has nothing to show meanwhile; the "
         "SDK's chunk objects are built beforehand.\n"
     )
