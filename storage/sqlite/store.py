@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from storage.blobs.blob_store import BlobStore
+from storage.errors import StorageError
 from storage.records import Owner, Run
 from storage.repositories import Repositories
 from storage.sqlite import purge
 from storage.sqlite.connections import LocalConnections
 from storage.sqlite.database import connect, prepare, usable
+from storage.sqlite.faults import name_of
 from storage.sqlite.folder import FolderLock, make_private
 from storage.sqlite.journal import Journal
 from storage.sqlite.live_log import LiveLog
@@ -33,6 +36,8 @@ Durability = Literal["process", "power"]
 
 DATABASE: Final = "makoto.db"
 JOURNAL: Final = "journal"
+
+_log = logging.getLogger(__name__)
 
 _UNFINISHED = """
     SELECT * FROM runs WHERE state IN ('queued', 'running') ORDER BY created_at, position
@@ -133,18 +138,16 @@ class SqliteStore:
 
     async def purge(self, blobs: BlobStore, *, now: float, limit: int) -> int:
         """Delete up to `limit` expired rows and their blobs; see `Store.purge`."""
+        deleted = self._connections.purge(now=now, limit=limit)
+        deleted += await self._writer.call(
+            lambda connection: purge.delete_expired(connection, now, limit - deleted)
+        )
         payloads = await self._reader.call(
-            lambda connection: purge.expired_payloads(connection, now, limit)
+            lambda connection: purge.expired_payloads(connection, now, limit - deleted)
         )
-        for payload in payloads:
-            await blobs.delete(payload.blob_key)
-        deleted = await self._writer.call(
-            lambda connection: (
-                purge.delete_payloads(connection, payloads)
-                + purge.delete_expired(connection, now, limit - len(payloads))
-            )
-        )
-        return deleted + self._connections.purge(now=now, limit=limit - deleted)
+        gone = [payload for payload in payloads if await _is_deleted(blobs, payload.blob_key)]
+        await self._writer.call(lambda connection: purge.delete_payloads(connection, gone))
+        return deleted + len(gone)
 
     async def aclose(self) -> None:
         """Write out what is pending, close everything and give the folder free."""
@@ -176,6 +179,16 @@ class _Opened:
                 self.reading.execute("PRAGMA query_only=ON")
                 self.logs, self.segments = _recover(self.writing, folder / JOURNAL)
             self.close = undo.pop_all().close
+
+
+async def _is_deleted(blobs: BlobStore, key: str) -> bool:
+    """Delete a blob; one that cannot be deleted now keeps its row and must not keep the others."""
+    try:
+        await blobs.delete(key)
+    except StorageError as exc:
+        _log.warning("blob cannot be deleted", extra={"fault": name_of(exc)})
+        return False
+    return True
 
 
 def _close_unused(opening: asyncio.Future[_Opened]) -> None:
