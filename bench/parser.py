@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from types import FunctionType, ModuleType
 
-from streaming.arguments import ArgumentsParser
-
 from bench.peers import MAKOTO, ORJSON_LINE, PEERS, Contender
 from bench.report import Verdict, table, verdicts, version
 from bench.texts import KINDS, Kind, fragments, reply
+from streaming.arguments import ArgumentsParser
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 LENGTHS = (4, 16, 64)
