@@ -293,6 +293,7 @@ export class Run extends Source {
         throw new MakotoError("client.payload", "The fetched part belongs to another answer.");
       }
       this.#brokenPayloads = 0;
+      this.#watch(SILENCE);
       return frame;
     } catch (error) {
       this.#inbox.length = 0; // all beyond a gap now; the resume brings them again
@@ -333,7 +334,7 @@ const CLOCK = {
   clearTimeout: (timer) => clearTimeout(timer),
 };
 
-/** `http(path, init)`: fetch from the socket's own host or an absolute URL; resolves to the body's bytes. */
+/** `http(path, init)` fetches from the socket's own host, or an absolute URL, and gives the body's bytes. */
 function httpBeside(socketUrl, { fetch, clock }) {
   const origin = new URL(socketUrl);
   origin.protocol = origin.protocol.replace("ws", "http");

@@ -1,0 +1,228 @@
+// Types of the browser client; makoto.js says how it behaves. Durations are milliseconds.
+
+import type {
+  AnyEvent,
+  Done,
+  ErrorCode,
+  Events,
+  GoAway,
+  LiveRun,
+  MemoryItem,
+  MessageItem,
+  Notice,
+  Ready,
+  SessionItem,
+  Started,
+  UsageReported,
+} from "./wire.js";
+
+export type * from "./wire.js";
+
+export declare const SUBPROTOCOL: "makoto.v1";
+
+/** Errors that the client finds itself, beside those of the server. */
+export type ClientErrorCode =
+  | "client.cancelled"
+  | "client.closed"
+  | "client.insecure"
+  | "client.network"
+  | "client.payload"
+  | "client.protocol"
+  | "client.stopped"
+  | "client.timeout"
+  | "client.token"
+  | "client.user";
+
+export declare class MakotoError extends Error {
+  constructor(
+    code: ErrorCode | ClientErrorCode,
+    message: string,
+    more?: { retryable?: boolean; retryAfter?: number; cause?: unknown },
+  );
+  readonly code: ErrorCode | ClientErrorCode;
+  /** Whether the same may succeed later. */
+  readonly retryable: boolean;
+  /** How long to wait before that; 0 if nobody knows. */
+  readonly retryAfter: number;
+}
+
+/** Takes the place of all events before it: the log was gone, this is the answer as it was stored. */
+export interface Replaced {
+  type: "replaced";
+  message: MessageItem;
+}
+
+/** What a run consists of. Ignore types that you do not know. */
+export type Update = AnyEvent | Replaced;
+
+export interface MemoryValue {
+  memory_id: string;
+  value: string;
+}
+
+/** What the frames of one run add up to; pure. */
+export declare class RunAssembly {
+  readonly log: readonly Update[];
+  readonly text: string;
+  readonly emotion: string | null;
+  readonly category: string | null;
+  readonly memories: readonly MemoryValue[];
+  readonly usage: UsageReported | null;
+  readonly started: Started | null;
+  readonly done: Done | null;
+  readonly volatile: boolean;
+  /** The sequence number that is needed next. */
+  readonly next: number;
+  /** Apply what is new and return it; `null`, and no change, beyond a gap. */
+  apply(frame: Pick<Events, "first_seq" | "events" | "volatile">): AnyEvent[] | null;
+  replace(message: MessageItem): Update[];
+}
+
+/**
+ * - `sending`: in the outbox or on its way
+ * - `waiting`: accepted, no text yet
+ * - `streaming`: some text is there, more may come
+ * - `ended`: `end` says how
+ * - `failed`: `error` says why there will be no answer here
+ */
+export type RunState = "sending" | "waiting" | "streaming" | "ended" | "failed";
+
+/** One answer, live. Iterating gives its events from the first one; it throws if the run fails. */
+export declare class Run extends EventTarget implements AsyncIterable<Update> {
+  private constructor();
+  /** The id of the command that asked for it; `null` for a run that is only followed. */
+  readonly id: string | null;
+  readonly kind: "send" | "regenerate" | "follow";
+  /** What the user said, for a `send`. */
+  readonly content: string | null;
+  readonly state: RunState;
+  /** `null` until it is accepted. */
+  readonly runId: string | null;
+  readonly sessionId: string | null;
+  /** The user's message. */
+  readonly messageId: string | null;
+  /** The answer's own message. */
+  readonly replyId: string | null;
+  readonly text: string;
+  readonly emotion: string | null;
+  readonly category: string | null;
+  readonly memories: readonly MemoryValue[];
+  readonly usage: UsageReported | null;
+  /** Some of it could not be logged, so it may not be replayable. */
+  readonly volatile: boolean;
+  /** Whether its cancelling was asked for. */
+  readonly cancelling: boolean;
+  /** The terminal event; `null` while the answer is incomplete. */
+  readonly end: Done | null;
+  readonly error: MakotoError | null;
+  /** Resolves when the server has stored the message; rejects when it refuses to. */
+  readonly accepted: Promise<this>;
+  /** Resolves when the answer has ended, in whatever way (`end.reason`); rejects when the run fails. */
+  readonly done: Promise<this>;
+  /** Listen; returns the function that stops it. The list is empty when only the state has changed. */
+  on(type: "update", listener: (events: readonly Update[]) => void): () => void;
+  [Symbol.asyncIterator](): AsyncIterator<Update>;
+}
+
+/**
+ * - `idle`: not needed yet
+ * - `connecting`: getting a token, or shaking hands
+ * - `ready`: connected
+ * - `waiting`: the connection was lost; the next one is made in `retryIn`
+ * - `stopped`: the server will not have this client; only `connect()` tries again
+ * - `closed`: by `close()`
+ */
+export type ConnectionState = "idle" | "connecting" | "ready" | "waiting" | "stopped" | "closed";
+
+export interface StateChange {
+  state: ConnectionState;
+  retryIn?: number;
+  error?: MakotoError | null;
+}
+
+export interface ClientEvents {
+  state: StateChange;
+  /** A connection is made. */
+  ready: Ready;
+  /** A live run of this user that was not started here (before a reload, on another device). */
+  live: LiveRun;
+  notice: Notice | ({ kind: "goaway" } & GoAway);
+  /** Something that belongs to no run and no request. */
+  error: MakotoError;
+}
+
+export interface MakotoClientOptions {
+  /** The socket's address, such as `wss://chat.example/v1/ws`. */
+  url: string;
+  /**
+   * Get a JWT. `fresh`: not one from before, it may be expired or refused. A thrown `MakotoError` that is
+   * not retryable stops the client; anything else thrown is tried again later.
+   */
+  token(need: { fresh: boolean }): Promise<string>;
+  /** How the token travels. A subprotocol longer than 4 KB becomes a ticket by itself. */
+  handshake?: "subprotocol" | "ticket" | "hello";
+  /** Where tickets are sold; relative to the socket's host. */
+  ticketUrl?: string;
+  /** Where unaccepted messages survive a reload, such as `sessionStorage`. */
+  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null;
+  storageKey?: string;
+  /** Names the application in the server's log. */
+  client?: string;
+  WebSocket?: new (url: string, protocols: string[]) => WebSocket;
+  fetch?: typeof fetch;
+  /** `now` is monotonic. */
+  clock?: {
+    now(): number;
+    setTimeout(then: () => void, ms: number): unknown;
+    clearTimeout(timer: unknown): void;
+  };
+  random?: () => number;
+  makeId?: () => string;
+}
+
+export interface Paging {
+  /** The `next` of the page before. */
+  before?: string;
+  limit?: number;
+}
+
+/** `next` is absent on the last page. A page may hold fewer items than were asked for. */
+export interface PageOf<Item> {
+  items: Item[];
+  next?: string;
+}
+
+export interface Message {
+  content: string;
+  /** Absent: a new session begins; the run knows its id once it is accepted. */
+  sessionId?: string;
+  character?: string;
+  ifBusy?: "reject" | "queue" | "cancel";
+}
+
+export declare class MakotoClient extends EventTarget {
+  constructor(options: MakotoClientOptions);
+  readonly state: ConnectionState;
+  readonly error: MakotoError | null;
+  readonly ready: Ready | null;
+  readonly runs: Run[];
+  /** Listen; returns the function that stops it. */
+  on<Type extends keyof ClientEvents>(
+    type: Type,
+    listener: (detail: ClientEvents[Type]) => void,
+  ): () => void;
+  connect(): Promise<Ready>;
+  close(): void;
+  wake(): void;
+  send(message: string | Message): Run;
+  regenerate(messageId: string, more?: { sessionId?: string }): Run;
+  follow(runId: string, more?: { sessionId?: string }): Run;
+  cancel(run: Run): void;
+  history(sessionId: string, paging?: Paging): Promise<PageOf<MessageItem>>;
+  sessions(paging?: Paging): Promise<PageOf<SessionItem>>;
+  session(sessionId: string): Promise<SessionItem>;
+  renameSession(sessionId: string, title: string): Promise<SessionItem>;
+  forgetSession(sessionId: string): Promise<void>;
+  memories(paging?: Paging): Promise<PageOf<MemoryItem>>;
+  forgetMemory(memoryId: string): Promise<void>;
+}

@@ -1,0 +1,337 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { test } from "node:test";
+
+import { FakeStorage, accepted, delta, done, frame, makeWorld, payload, settle, started, until } from "./fakes.mjs";
+
+const fault = (id, code, more = {}) => ({ type: "error", id, code, message: "No.", retryable: false, ...more });
+
+test("a send waits for the connection and goes out once", async () => {
+  const world = makeWorld();
+  const run = world.client.send({ content: "Hello", sessionId: "s9", ifBusy: "queue" });
+  assert.equal(run.state, "sending");
+  const socket = await world.welcome();
+  const command = { type: "send", session_id: "s9", content: "Hello", if_busy: "queue", id: run.id };
+  assert.deepEqual(socket.of("send"), [command]);
+  assert.equal(run.sessionId, "s9");
+});
+
+test("type comes first in every command", async () => {
+  const world = makeWorld();
+  const texts = [];
+  world.client.send("Hello");
+  world.client.sessions().catch(() => {});
+  const socket = await until(() => world.socket());
+  const { send } = socket;
+  socket.send = (text) => (texts.push(text), send.call(socket, text));
+  await world.welcome();
+  assert.ok(texts.length >= 3);
+  for (const text of texts) assert.match(text, /^\{"type":/);
+});
+
+test("what was not accepted is sent again by the same id on the next connection", async () => {
+  const world = makeWorld();
+  const [first, second] = [world.client.send("one"), world.client.send("two")];
+  const socket = await world.welcome();
+  socket.say(accepted(first.id, "R1"));
+  const next = await world.reconnect();
+  assert.deepEqual(next.of("send"), [{ type: "send", content: "two", id: second.id }]);
+  next.say(accepted(second.id, "R2", { duplicate: true }));
+  assert.deepEqual(next.of("resume").map((command) => [command.run_id, command.after]), [["R1", 0], ["R2", 0]]);
+});
+
+test("what is not accepted on a living connection is sent again after 15 s", async () => {
+  const world = makeWorld();
+  const run = world.client.send("Hello");
+  const socket = await world.welcome();
+  await world.clock.advance(15_000);
+  assert.equal(socket.of("send").length, 2);
+  assert.equal(socket.of("send")[1].id, run.id);
+  socket.say(accepted(run.id, "R"));
+  await world.clock.advance(16_000);
+  assert.equal(socket.of("send").length, 2);
+});
+
+test("a refused send fails its run, and only its own", async () => {
+  const world = makeWorld();
+  const [bad, good] = [world.client.send("bad"), world.client.send("good")];
+  const socket = await world.welcome();
+  socket.say(fault(bad.id, "busy", { retryable: true, retry_after_ms: 7 }));
+  await assert.rejects(bad.done, { code: "busy", retryable: true, retryAfter: 7 });
+  await assert.rejects(bad.accepted, { code: "busy" });
+  assert.equal(bad.state, "failed");
+  assert.equal(good.state, "sending");
+});
+
+test("unaccepted sends survive a reload of the page", async () => {
+  const storage = new FakeStorage();
+  const before = makeWorld({ storage });
+  const run = before.client.send({ content: "言って", sessionId: "s1" });
+  await before.welcome();
+  assert.equal(storage.items.size, 1);
+
+  const after = makeWorld({ storage });
+  const [restored] = after.client.runs;
+  assert.deepEqual([restored.id, restored.content, restored.sessionId], [run.id, "言って", "s1"]);
+  after.client.connect();
+  const socket = await after.welcome();
+  assert.equal(socket.last("send").id, run.id);
+  socket.say(accepted(run.id, "R", { duplicate: true }));
+  assert.equal(storage.items.size, 0);
+  socket.say(frame("R", 1, [started(run.id), delta("はい"), done()]));
+  assert.equal((await restored.done).text, "はい");
+});
+
+test("the outbox of one user is not sent in another one's name", async () => {
+  const storage = new FakeStorage();
+  const before = makeWorld({ storage });
+  before.client.connect();
+  await before.welcome();
+  before.client.send("private");
+
+  const after = makeWorld({ storage });
+  const [restored] = after.client.runs;
+  after.client.connect();
+  const socket = await after.welcome({ user_id: "u2" });
+  await assert.rejects(restored.done, { code: "client.user" });
+  assert.deepEqual(socket.of("send"), []);
+  assert.equal(storage.items.size, 0);
+});
+
+for (const [name, storage] of Object.entries({
+  "holds something else": Object.assign(new FakeStorage(), { getItem: () => '{"a": 1}' }),
+  "holds no JSON": Object.assign(new FakeStorage(), { getItem: () => "<" }),
+  "is full": Object.assign(new FakeStorage(), {
+    setItem: () => {
+      throw new Error("QuotaExceededError");
+    },
+  }),
+})) {
+  test(`storage that ${name} does no harm`, async () => {
+    const world = makeWorld({ storage });
+    const run = world.client.send("Hello");
+    const socket = await world.welcome();
+    assert.equal(socket.last("send").id, run.id);
+  });
+}
+
+test("live runs that were not started here are told, the others are not", async () => {
+  const storage = new FakeStorage();
+  const before = makeWorld({ storage });
+  const run = before.client.send("Hello");
+  await before.welcome();
+
+  const world = makeWorld({ storage });
+  world.client.connect();
+  const live = (run_id) => ({ run_id, session_id: "s1", last_seq: 2, state: "running" });
+  const socket = await world.welcome({ runs: [live("R"), live("OTHER")] });
+  assert.deepEqual(world.lives, []);
+  socket.say(accepted(run.id, "R", { duplicate: true }));
+  await settle();
+  assert.deepEqual(world.lives.map(({ run_id }) => run_id), ["OTHER"]);
+});
+
+test("lone surrogates become U+FFFD, pairs stay", async () => {
+  const world = makeWorld();
+  world.client.send("a\ud83d b🍵 \udf75");
+  const socket = await world.welcome();
+  assert.equal(socket.last("send").content, "a\ufffd b🍵 \ufffd");
+});
+
+// Requests
+
+test("answers and errors reach the request they belong to, in any order", async () => {
+  const world = makeWorld();
+  const [sessions, memories, history] = [
+    world.client.sessions({ limit: 5 }), world.client.memories(), world.client.history("s1", { before: "c" }),
+  ];
+  const socket = await world.welcome();
+  assert.equal(socket.last("sessions").limit, 5);
+  assert.deepEqual([socket.last("history").session_id, socket.last("history").before], ["s1", "c"]);
+  socket.say(fault(socket.last("history").id, "not_found"));
+  socket.say({ type: "page", id: socket.last("memories").id, items: [{ memory_id: "y1" }] });
+  socket.say({ type: "page", id: socket.last("sessions").id, items: [], next: "n" });
+  await assert.rejects(history, { code: "not_found" });
+  assert.equal((await memories).items[0].memory_id, "y1");
+  assert.equal((await sessions).next, "n");
+});
+
+test("renaming gives the renamed session, forgetting gives nothing", async () => {
+  const world = makeWorld();
+  world.client.connect();
+  const socket = await world.welcome();
+  const renamed = world.client.renameSession("s1", "茶");
+  assert.deepEqual(socket.last("session").title, "茶");
+  socket.say({ type: "page", id: socket.last("session").id, items: [{ session_id: "s1", title: "茶" }] });
+  assert.equal((await renamed).title, "茶");
+  const forgotten = world.client.forgetMemory("y1");
+  assert.equal(socket.last("forget").memory_id, "y1");
+  socket.say({ type: "page", id: socket.last("forget").id, items: [] });
+  assert.equal(await forgotten, undefined);
+});
+
+test("an unanswered request is asked again on the next connection, and given up after 30 s", async () => {
+  const world = makeWorld();
+  world.client.connect();
+  await world.welcome();
+  const asked = world.client.sessions();
+  world.socket().end();
+  await world.clock.advance(1_000);
+  const next = await world.welcome();
+  assert.equal(next.of("sessions").length, 1);
+  await world.clock.advance(29_000);
+  await assert.rejects(asked, { code: "client.timeout", retryable: true });
+});
+
+test("a command refused for an expired identity goes out again when that is renewed", async () => {
+  const world = makeWorld();
+  world.client.connect();
+  const socket = await world.welcome();
+  const run = world.client.send("Hello");
+  socket.say(fault(run.id, "auth.expired"));
+  const auth = await until(() => socket.last("auth"));
+  assert.equal(socket.of("send").length, 1);
+  socket.say({ type: "notice", kind: "auth.renewed", id: auth.id, auth_expires_at: 7_200_000 });
+  assert.equal(socket.of("send").length, 2);
+  assert.equal(socket.last("send").id, run.id);
+  socket.say(fault(run.id, "auth.expired"));
+  await assert.rejects(run.done, { code: "auth.expired" });
+});
+
+test("a command refused with the end of the connection goes out on the next one", async () => {
+  const world = makeWorld();
+  const run = world.client.send("Hello");
+  const socket = await world.welcome();
+  socket.say(fault(run.id, "auth.expired", { fatal: true }));
+  const next = await world.reconnect(4401);
+  assert.equal(next.last("send").id, run.id);
+  assert.deepEqual(world.tokens, [false, true]);
+});
+
+test("a spilled page is fetched and checked", async () => {
+  const world = makeWorld();
+  world.client.connect();
+  const socket = await world.welcome();
+  const history = world.client.history("s1");
+  const { id } = socket.last("history");
+  const page = { type: "page", id, items: [{ message_id: "m1", content: "x".repeat(20_000) }] };
+  const spilled = payload("/v1/payloads/p", page, { of: "page", id });
+  world.bodies.set("/v1/payloads/p", spilled.bytes);
+  socket.say(spilled.frame);
+  assert.equal((await history).items[0].content.length, 20_000);
+});
+
+test("a page that cannot be fetched is asked for three times", async () => {
+  const world = makeWorld();
+  world.client.connect();
+  const socket = await world.welcome();
+  const history = world.client.history("s1");
+  for (let tries = 1; tries <= 3; tries++) {
+    await until(() => socket.of("history").length === tries);
+    const { id } = socket.last("history");
+    socket.say(payload("/gone", "{}", { of: "page", id }).frame);
+  }
+  await assert.rejects(history, { code: "client.network" });
+  assert.equal(socket.of("history").length, 3);
+});
+
+// Uploads
+
+/** A content whose encoded `send` (with a one-digit id) has exactly `bytes` bytes. */
+function contentOf(bytes, unit) {
+  const empty = Buffer.byteLength(JSON.stringify({ type: "send", content: "", id: "id-1" }));
+  const size = Buffer.byteLength(JSON.stringify(unit)) - 2;
+  const units = Math.floor((bytes - empty) / size);
+  return unit.repeat(units) + "a".repeat(bytes - empty - units * size);
+}
+
+for (const [name, unit] of Object.entries({ ASCII: "a", Japanese: "誠", emoji: "🍵", escaped: '"\n' })) {
+  test(`${name} text goes in one frame up to 32,768 bytes, and is uploaded beyond`, async () => {
+    for (const [bytes, uploads] of [[32_768, false], [32_769, true]]) {
+      const world = makeWorld();
+      world.client.send(contentOf(bytes, unit));
+      const socket = await world.welcome();
+      await until(() => socket.sent.length === 2);
+      assert.equal(socket.sent[1].type, uploads ? "upload" : "send");
+      if (!uploads) assert.equal(Buffer.byteLength(JSON.stringify(socket.sent[1])), 32_768);
+    }
+  });
+}
+
+for (const method of ["PUT", "POST"]) {
+  test(`an upload by ${method} says beforehand what it is, and is named by the send`, async () => {
+    const content = "誠".repeat(20_000);
+    const bytes = Buffer.from(content);
+    const world = makeWorld();
+    world.bodies.set("/u", "ok");
+    const run = world.client.send(content);
+    const socket = await world.welcome();
+    const upload = await until(() => socket.last("upload"));
+    assert.equal(upload.bytes, 60_000);
+    assert.equal(upload.sha256, createHash("sha256").update(bytes).digest("hex"));
+    const fields = method === "POST" ? { key: "k" } : {};
+    socket.say({ type: "upload_ready", id: upload.id, upload_id: "U", url: "/u", method, fields, expires_at: 1 });
+    const send = await until(() => socket.last("send"));
+    assert.deepEqual(send, { type: "send", id: run.id, upload_id: "U" });
+    const [request] = world.requests;
+    assert.equal(request.method, method);
+    const body = method === "PUT" ? request.body : request.body.get("file");
+    assert.deepEqual(Buffer.from(await body.arrayBuffer()), bytes);
+    if (method === "POST") assert.deepEqual([...request.body.keys()], ["key", "file"]);
+    socket.say(accepted(run.id, "R"));
+    assert.equal(run.state, "waiting");
+  });
+}
+
+/** A send that has to be uploaded, and the means to answer for it. */
+async function makeUpload() {
+  const world = makeWorld();
+  const run = world.client.send("x".repeat(40_000));
+  await world.welcome();
+  const ready = async (url) => {
+    const socket = world.socket();
+    const upload = await until(() => socket.last("upload"));
+    socket.say({ type: "upload_ready", id: upload.id, upload_id: `U${url}`, url, method: "PUT", fields: {}, expires_at: 1 });
+  };
+  return { ...world, run, ready };
+}
+
+test("a cut during the upload starts it anew", async () => {
+  const { bodies, ready, reconnect, run } = await makeUpload();
+  bodies.set("/u", "ok");
+  const next = await reconnect();
+  await ready("/u");
+  assert.equal((await until(() => next.last("send"))).id, run.id);
+  assert.equal(next.of("send").length, 1);
+});
+
+test("an upload that is refused fails its run", async () => {
+  const { run, socket } = await makeUpload();
+  const { id } = await until(() => socket().last("upload"));
+  socket().say(fault(id, "payload.too_large"));
+  await assert.rejects(run.done, { code: "payload.too_large" });
+});
+
+test("an upload whose body is refused fails its run with the server's word", async () => {
+  const { bodies, ready, run } = await makeUpload();
+  bodies.set("/u", () => {
+    throw new TypeError("fetch failed");
+  });
+  await ready("/u");
+  await assert.rejects(run.done, { code: "client.network", retryable: true });
+});
+
+test("an upload that has expired is made once more", async () => {
+  const { bodies, ready, run, socket } = await makeUpload();
+  bodies.set("/1", "ok");
+  bodies.set("/2", "ok");
+  await ready("/1");
+  await until(() => socket().last("send"));
+  socket().say(fault(run.id, "not_found"));
+  await until(() => socket().of("upload").length === 2);
+  await ready("/2");
+  await until(() => socket().of("send").length === 2);
+  assert.deepEqual(socket().of("send").map((send) => send.upload_id), ["U/1", "U/2"]);
+  socket().say(fault(run.id, "not_found"));
+  await assert.rejects(run.done, { code: "not_found" });
+});
