@@ -141,6 +141,21 @@ def read_handshake(headers: Pairs, query: Pairs, *, policy: HandshakePolicy) -> 
     )
 
 
+def bearer_token(headers: Pairs) -> str:
+    """Return the token of a plain HTTP request, which comes as ``Authorization: Bearer``.
+
+    Raises:
+        AuthRequiredError: there is none.
+        TokenInvalidError: more than one, or malformed.
+    """
+    found = list(_authorization((name.lower(), value.strip(" \t")) for name, value in headers))
+    if not found:
+        raise AuthRequiredError("no credential in the request")
+    if len(found) > 1:
+        raise TokenInvalidError(Flaw.CARRIER)
+    return found[0].token
+
+
 def loggable_target(target: str) -> str:
     """Return a request target as it may be logged: with its path, without what a query said."""
     path, mark, _ = target.partition("?")
@@ -152,9 +167,8 @@ def _values(pairs: Pairs, name: str) -> list[str]:
 
 
 def _items(lines: Iterable[str]) -> list[str]:
-    """Split list header lines: several lines are one list, empty items are nothing (RFC 9110 5.6.1)."""
-    items = (item.strip(" \t") for line in lines for item in line.split(","))
-    return [item for item in items if item]
+    """Split list header lines; several lines are one list (RFC 9110 section 5.3)."""
+    return [item.strip(" \t") for line in lines for item in line.split(",")]
 
 
 def _authorization(lines: Pairs) -> Iterator[Bearer]:

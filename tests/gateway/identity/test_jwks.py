@@ -1,6 +1,7 @@
 """When keys are fetched, and what happens when that fails."""
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import AsyncIterator
 
@@ -281,13 +282,31 @@ async def test_a_cold_start_tries_again_after_a_second(
     assert await kid_of(cache, "k1") == "k1"
 
 
-async def test_a_fetch_that_takes_too_long_has_failed(issuer: Issuer, clock: Clock) -> None:
+async def test_a_slow_cold_start_is_not_asked_twice_at_once(
+    issuer: Issuer, cache: JwksCache, clock: Clock
+) -> None:
+    issuer.open.clear()
+    first = asyncio.create_task(kid_of(cache, "k1"))
+    await until_asked(issuer, 1)
+    clock.now += 2
+    second = asyncio.create_task(kid_of(cache, "k1"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    issuer.open.set()
+    assert await asyncio.gather(first, second) == ["k1", "k1"]
+    assert len(issuer.asked) == 1
+
+
+async def test_a_fetch_that_takes_too_long_has_failed(
+    issuer: Issuer, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     cache = JwksCache(URL, fetch=issuer.fetch, clock=clock, policy=JwksPolicy(timeout_s=0.01))
     issuer.open.clear()
     async with asyncio.timeout(5):
         with pytest.raises(KeysUnavailableError):
             await cache.find("k1")
     assert issuer.cancelled == 1
+    assert [r.levelname for r in caplog.records if r.name == "gateway.identity.jwks"] == ["WARNING"]
 
 
 async def test_a_cancelled_question_leaves_the_fetch_to_the_others(
@@ -314,9 +333,33 @@ async def test_closing_stops_the_fetch_and_answers_those_who_wait(
     await until_asked(issuer, 1)
     async with asyncio.timeout(5):
         await cache.aclose()
+        assert issuer.cancelled == 1
         with pytest.raises(KeysUnavailableError):
             await question
-    assert issuer.cancelled == 1
+
+
+async def test_a_cache_closed_before_its_first_fetch_blames_no_caller(
+    issuer: Issuer, cache: JwksCache
+) -> None:
+    await cache.aclose()
+    with pytest.raises(KeysUnavailableError):
+        await cache.find("k1")
+    assert issuer.asked == []
+
+
+async def test_a_shared_refresh_does_not_log_as_the_connection_that_began_it(
+    issuer: Issuer, clock: Clock
+) -> None:
+    connection = contextvars.ContextVar("connection", default="none")
+    seen: list[str] = []
+
+    async def fetch(url: str) -> bytes:
+        seen.append(connection.get())
+        return await issuer.fetch(url)
+
+    connection.set("c-1")
+    await JwksCache(URL, fetch=fetch, clock=clock).find("k1")
+    assert seen == ["none"]
 
 
 async def test_a_closed_cache_fetches_nothing_more(

@@ -49,7 +49,7 @@ ODD_ENTRIES: dict[str, object] = {
     "n empty": jwk("odd", n=""),
     "n not base64": jwk("odd", n="!!!"),
     "n of an impossible length": jwk("odd", n="A" * 345),
-    "n with a newline": jwk("odd", n=str(jwk()["n"]) + "\n"),
+    "n with newlines": jwk("odd", n=str(jwk()["n"]) + "\n" * 4),
     "n zero": jwk("odd", n="AA"),
     "n even": jwk("odd", n=b64(b"\xff" * 255 + b"\xfe")),
     "n of 1024 bits": jwk("odd", key="small", bits=1024),
