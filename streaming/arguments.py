@@ -6,8 +6,19 @@ from enum import IntEnum, auto
 from typing import Final
 
 from streaming.errors import ParseError, ParseErrorCode
-from streaming.json_scanner import NestedScanner, ScalarScanner, StringScanner
-from streaming.parts import FieldDelta, FieldDone, FieldPart, FieldValue, JsonValue
+from streaming.json_scanner import NestedEnd, NestedScanner, ScalarScanner, StringScanner
+from streaming.parts import (
+    ArgumentsDelta,
+    FieldDelta,
+    FieldDone,
+    FieldPart,
+    FieldValue,
+    JsonValue,
+)
+from streaming.surrogates import HalfJoiner
+
+MAX_CHARS: Final = 16 * 1024 * 1024
+"""How many characters the arguments of a call may have, if nothing else is said."""
 
 _WHITE_SPACE: Final = re.compile(r"[ \t\n\r]*+")
 
@@ -88,7 +99,7 @@ class ArgumentsParser:
         streamed: Iterable[str] = ("content",),
         *,
         call: int = 0,
-        max_chars: int = 16 * 1024 * 1024,
+        max_chars: int = MAX_CHARS,
         max_depth: int = 512,
     ) -> None:
         self._streamed = frozenset(streamed)
@@ -135,7 +146,7 @@ class ArgumentsParser:
             self._scan(fragment, parts)
         except ParseError as error:
             self._fail(error.code)
-            raise ParseError(error.code, parts) from error
+            raise error.carrying(parts) from error
         return parts
 
     def close(self) -> list[FieldPart]:
@@ -249,3 +260,46 @@ class ArgumentsParser:
         if self._place is not _Place.BEFORE:
             return "syntax"
         return _WRONG_START.get(sign, "not_an_object")
+
+
+class RawArguments:
+    """Passes the arguments of one function call on as text, with their parser's verbs.
+
+    Args:
+        call: The number that each part carries.
+        max_chars: How many characters the text may have.
+    """
+
+    __slots__ = ("_call", "_end", "_joiner", "_left")
+
+    def __init__(self, *, call: int = 0, max_chars: int = MAX_CHARS) -> None:
+        self._call = call
+        self._left = max_chars
+        self._joiner = HalfJoiner()
+        self._end = NestedEnd(max_depth=max_chars)  # nothing is decoded: any depth will do
+
+    @property
+    def complete(self) -> bool:
+        """The end of the object was seen."""
+        return self._end.done
+
+    def feed(self, fragment: str) -> list[ArgumentsDelta]:
+        """Take the next piece of the text; returns it, but for half of a character at its end.
+
+        Raises:
+            ParseError: `too_large`, with the characters that just fitted.
+        """
+        taken = fragment[: self._left]
+        self._left -= len(fragment)
+        self._end.feed(taken, 0)
+        text = self._joiner.feed(taken)
+        parts = [ArgumentsDelta(self._call, text)] if text else []
+        if self._left < 0:
+            self._left = 0
+            raise ParseError("too_large", parts)
+        return parts
+
+    def close(self) -> list[ArgumentsDelta]:
+        """Say that the text has ended; returns what was held back. An unfinished text is passed."""
+        rest = self._joiner.close()
+        return [ArgumentsDelta(self._call, rest)] if rest else []

@@ -48,6 +48,10 @@ class ParseError(ValueError):
         self.code: Final = code
         self.parts: Final = tuple(parts)
 
+    def carrying(self, parts: Sequence[Part]) -> "ParseError":
+        """The same error with other parts."""
+        return ParseError(self.code, parts)
+
 
 class EventTooLargeError(ParseError):
     """One event of the stream is longer than the limit.
@@ -74,3 +78,7 @@ class UpstreamError(ParseError):
         super().__init__("upstream", parts)
         self.kind: Final = kind
         self.status: Final = status
+
+    def carrying(self, parts: Sequence[Part]) -> "UpstreamError":
+        """The same error with other parts."""
+        return UpstreamError(self.kind, self.status, parts)

@@ -62,8 +62,11 @@ class FieldValue:
 class CallStarted:
     """A function call began; it precedes every other part of its call.
 
+    It comes again with the same number when a provider sends the name late or in pieces; the
+    last one counts.
+
     Attributes:
-        call: Its number in this reply, from 0, whatever index the provider gave it.
+        call: Which call of the reply, numbered from 0, whatever index the provider gave it.
         id: The provider's id of the call; empty when it sent none by now.
         name: The function's name; empty when the provider sent none by now.
     """
