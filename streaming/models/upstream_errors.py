@@ -93,21 +93,22 @@ def error_of_response(
 def error_of_body(body: bytes) -> ModelError | None:
     """Return the error that the JSON body of a response with status 200 reports; None if none."""
     error = _error_object(body)
-    return None if error is None else error_of_event(error)
+    if error is None:
+        return None
+    return error_of_event(_known_code(error), _embedded_status(error))
 
 
-def error_of_event(error: object) -> ModelError:
+def error_of_event(kind: str, status: int) -> ModelError:
     """Return the error that an ``{"error": ...}`` event inside a stream stands for.
 
     Args:
-        error: The decoded value of the ``error`` field: an object with ``code`` and ``type``,
-            where some providers put an HTTP status, or a mere text.
+        kind: Its ``code`` or ``type``; dropped unless it is a well-known one. May be empty.
+        status: The HTTP status some providers put there instead; 0 if there is none.
     """
-    code = _known_code(error)
-    if code:
+    code = kind.lower()
+    if code in _CLASS_OF_CODE:
         return _CLASS_OF_CODE[code](code)
-    status = _embedded_status(error)
-    if status is not None:
+    if status:
         return _class_of_status(status)(status=status)
     return ModelUnavailableError("error inside the stream")
 
@@ -174,10 +175,10 @@ def _known_code(error: object) -> str:
     return known[0] if known else ""
 
 
-def _embedded_status(error: object) -> int | None:
+def _embedded_status(error: object) -> int:
     if not isinstance(error, dict):
-        return None
+        return 0
     for value in (error.get("code"), error.get("status"), error.get("type")):
         if isinstance(value, int | str) and str(value).isdecimal() and 400 <= int(value) < 600:
             return int(value)
-    return None
+    return 0

@@ -1,0 +1,134 @@
+"""Models served by OpenAI, Azure OpenAI, or any server that speaks their protocol.
+
+The `openai` SDK builds the head of the request (`streaming.models.openai_head`), once per
+credential; a warm turn only serialises its body and sends it over a kept-alive connection. Nothing
+of the SDK runs while a reply streams.
+"""
+
+import asyncio
+import importlib
+from collections.abc import AsyncGenerator
+
+import aiohttp
+import orjson
+
+from streaming.models.byte_source import ByteSource
+from streaming.models.chat_model import DEFAULT_DEADLINES, Deadlines, ModelRequest
+from streaming.models.http_source import RequestHead, open_session, post
+from streaming.models.openai_account import (
+    AzureAccount,
+    Credential,
+    OpenAIAccount,
+    current_credential,
+)
+from streaming.models.reply_stream import stream_reply
+from streaming.models.retry import DEFAULT_RETRY, RetryPolicy
+from streaming.parts import Part
+
+__all__ = ["AzureAccount", "Credential", "OpenAIAccount", "OpenAIModel", "request_body"]
+
+
+class OpenAIModel:
+    """A chat model behind the OpenAI chat completions protocol. Implements `ChatModel`.
+
+    Lives on one event loop. Connects at the first request; `aclose` ends it.
+
+    Args:
+        name: The model's name as the provider knows it; on Azure, the deployment's model.
+        account: Where it is served.
+        deadlines: How long one reply may take.
+        retry: When a failed request is sent again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        account: OpenAIAccount | AzureAccount,
+        *,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
+        retry: RetryPolicy = DEFAULT_RETRY,
+    ) -> None:
+        self.name = name
+        self._account = account
+        self._deadlines = deadlines
+        self._retry = retry
+        self._head: RequestHead | None = None
+        self._head_credential: str | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    def stream(self, request: ModelRequest) -> AsyncGenerator[list[Part], None]:
+        """See `ChatModel.stream`."""
+        body = request_body(self.name, request)
+
+        async def open_source() -> ByteSource:
+            return await self._post(body)
+
+        return stream_reply(
+            open_source,
+            function=request.function.name,
+            deadlines=self._deadlines,
+            retry=self._retry,
+        )
+
+    async def warm(self) -> None:
+        """Load the SDK and build the request head now, so that the first turn does not wait for it.
+
+        Optional; sends nothing.
+
+        Raises:
+            ModelError: The credential could not be got.
+        """
+        await self._current_head()
+
+    async def aclose(self) -> None:
+        """See `ChatModel.aclose`."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _post(self, body: bytes) -> ByteSource:
+        head = await self._current_head()
+        if self._session is None:
+            self._session = open_session()
+        return await post(self._session, head, body)
+
+    async def _current_head(self) -> RequestHead:
+        credential = await current_credential(self._account.credential)
+        if self._head is None or credential != self._head_credential:
+            self._head = await self._build_head(credential)
+            self._head_credential = credential
+        return self._head
+
+    async def _build_head(self, credential: str) -> RequestHead:
+        # Importing the SDK takes most of a second: in a thread, the other sockets do not notice.
+        await asyncio.to_thread(importlib.import_module, "streaming.models.openai_head")
+        from streaming.models.openai_head import build_head
+
+        return await build_head(self._account, model=self.name, credential=credential)
+
+
+def request_body(model: str, request: ModelRequest) -> bytes:
+    """Return the JSON body that asks `model` for a streamed call of the reply function."""
+    function = request.function
+    body: dict[str, object] = {
+        "model": model,
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "tools": [
+            {
+                "type": "function",
+                "function": {
+                    "name": function.name,
+                    "description": function.description,
+                    "parameters": function.parameters,
+                },
+            }
+        ],
+        "tool_choice": {"type": "function", "function": {"name": function.name}},
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if request.user is not None:
+        body["user"] = request.user
+    if request.max_output_tokens is not None:
+        body["max_completion_tokens"] = request.max_output_tokens
+    return orjson.dumps(body)

@@ -1,0 +1,88 @@
+"""The head of a chat completion request, as the `openai` SDK builds it.
+
+The SDK knows the URLs, Azure's deployments and API versions, the authentication, organization and
+project headers. One `create` costs it about a millisecond, so it is asked once per credential: a
+transport that answers by itself sees the finished request, of which everything but the body is kept.
+
+This module alone imports `openai`, which takes about 600 ms: import it lazily, off the event loop.
+"""
+
+from collections.abc import Mapping
+
+import httpx2
+import openai
+from multidict import CIMultiDict
+from yarl import URL
+
+from streaming.models.http_source import RequestHead
+from streaming.models.openai_account import AzureAccount, OpenAIAccount
+
+__all__ = ["build_head"]
+
+_OF_ONE_REQUEST = frozenset(
+    {"accept", "accept-encoding", "connection", "content-length", "host", "x-stainless-retry-count"}
+)
+"""Header fields that the HTTP client or this module sets, or that differ from request to request."""
+
+
+class _Rehearsal(httpx2.AsyncBaseTransport):
+    """Keeps the request it is given and answers with an empty stream. Nothing leaves the process."""
+
+    request: httpx2.Request
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.request = request
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"})
+
+
+async def build_head(
+    account: OpenAIAccount | AzureAccount, *, model: str, credential: str
+) -> RequestHead:
+    """Return the head of every chat completion request to `model` with this `credential`.
+
+    Args:
+        account: Where the model is served.
+        model: The model's name; on Azure it is ignored, the deployment says it.
+        credential: The key or token to send.
+    """
+    stage = _Rehearsal()
+    async with _client(account, credential, httpx2.AsyncClient(transport=stage)) as client:
+        stream = await client.chat.completions.create(model=model, messages=[], stream=True)
+        await stream.close()
+    headers = CIMultiDict(_kept(stage.request.headers))
+    headers["Accept-Encoding"] = "identity"
+    headers["Accept"] = "text/event-stream"
+    return RequestHead(url=URL(str(stage.request.url), encoded=True), headers=headers)
+
+
+def _client(
+    account: OpenAIAccount | AzureAccount, credential: str, http_client: httpx2.AsyncClient
+) -> openai.AsyncOpenAI:
+    if isinstance(account, AzureAccount):
+        return openai.AsyncAzureOpenAI(
+            azure_endpoint=account.endpoint,
+            azure_deployment=account.deployment,
+            api_version=account.api_version,
+            api_key=None if account.credential_is_token else credential,
+            azure_ad_token=credential if account.credential_is_token else None,
+            http_client=http_client,
+            max_retries=0,
+            timeout=None,
+        )
+    client = openai.AsyncOpenAI(
+        api_key=credential,
+        base_url=account.base_url,
+        organization=account.organization,
+        project=account.project,
+        http_client=http_client,
+        max_retries=0,
+        timeout=None,
+    )
+    # The SDK fills what is None from OPENAI_ORG_ID and OPENAI_PROJECT_ID; the account alone decides.
+    client.organization = account.organization
+    client.project = account.project
+    return client
+
+
+def _kept(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in headers.items() if name not in _OF_ONE_REQUEST]
