@@ -26,13 +26,13 @@ class Handshake:
         connection_id: made by the host, unguessable.
         headers: all request headers in order, one pair per line as received.
         query: the decoded query parameters in order.
-        expires_at: when the platform will close the connection, Unix time in seconds.
+        lifetime_s: after how many seconds the platform will close the connection.
     """
 
     connection_id: str
     headers: Sequence[tuple[str, str]]
     query: Sequence[tuple[str, str]]
-    expires_at: float
+    lifetime_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +75,14 @@ class Admission:
         """
         offer = read_handshake(handshake.headers, handshake.query, policy=self._policy)
         principal = await self._principal(offer.credential)
+        now = self._clock()
         connection = Connection(
             connection_id=handshake.connection_id,
             owner=principal.owner if principal else None,
             issuer=principal.issuer if principal else "",
             auth_expires_at=principal.token_expires_at if principal else 0.0,
-            opened_at=self._clock(),
-            expires_at=handshake.expires_at,
+            opened_at=now,
+            expires_at=now + handshake.lifetime_s,
         )
         await self._store.connections.save(connection)
         return Admitted(connection=connection, subprotocol=offer.subprotocol)

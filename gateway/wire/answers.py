@@ -136,7 +136,7 @@ class Payload(Answer):
         bytes: the size of the body.
         sha256: the body's digest, 64 lower-case hexadecimal digits.
         expires_at: when `url` stops working.
-        run_id: the run it belongs to, for `events`.
+        run_id: the run it belongs to, for `events` and `error`.
         first_seq: as in the frame it stands for.
         last_seq: as in the frame it stands for.
         id: the command it answers, for `page`.

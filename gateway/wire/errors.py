@@ -65,7 +65,7 @@ class CloseCode(IntEnum):
 
     Attributes:
         TOO_BIG: a message or frame was larger than the transport takes.
-        RESTART: the server is restarting, or the connection has reached its age.
+        RESTART: the server is restarting.
         BAD_FRAMES: too many frames in a row were not of the protocol.
         AUTH: no identity in time, or it is over.
         ORIGIN: the page's origin is not on the list.

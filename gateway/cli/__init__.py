@@ -1,0 +1,1 @@
+"""The command `makoto`: serve, chat, token, replay."""

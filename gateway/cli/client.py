@@ -1,0 +1,140 @@
+"""A small client of `makoto.v1` for the terminal: one conversation, one answer at a time."""
+
+import asyncio
+import hashlib
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+import orjson
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+
+from gateway.cli.failure import CommandFailedError
+from gateway.wire.limits import MESSAGE_BYTES, SUBPROTOCOL
+
+Fields = dict[str, Any]
+RETRIES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
+
+
+class TerminalClient:
+    """One connection, opened again when it is cut. Use it as an async context manager.
+
+    Args:
+        url: of the socket.
+        token: of the user.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url
+        self._token = token
+        self._ws: ClientConnection | None = None
+
+    async def __aenter__(self) -> "TerminalClient":
+        await self._connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._ws is not None:
+            await self._ws.close()
+
+    async def answer(
+        self, command_id: str, content: str, session_id: str | None
+    ) -> AsyncGenerator[Fields, None]:
+        """Send a message and yield the events of its run in order, each exactly once, to the last.
+
+        A cut connection is opened again, the message sent again (its id makes that harmless), and the
+        run resumed after the last event that was yielded.
+
+        Raises:
+            CommandFailedError: the server refuses, or cannot be reached again.
+        """
+        send: Fields = {"type": "send", "id": command_id, "content": content}
+        if session_id is not None:
+            send["session_id"] = session_id
+        after, run_id = 0, ""
+        await self._say(send)
+        while True:
+            frame = await self._hear()
+            if frame is None:
+                await self._reconnect()
+                again = {"type": "resume", "run_id": run_id, "after": after}
+                await self._say(again if run_id else send)
+                continue
+            if frame["type"] == "error":
+                raise CommandFailedError(frame["message"])
+            if frame["type"] == "accepted" and frame["id"] == command_id:
+                run_id = frame["run_id"]
+            for event in await self._new_events(frame, run_id, after):
+                after += 1
+                yield event
+                if event["type"] == "done":
+                    return
+
+    async def cancel(self, command_id: str) -> None:
+        """Ask to stop the answer to that message."""
+        await self._say({"type": "cancel", "id": command_id})
+
+    async def _connect(self) -> None:
+        try:
+            self._ws = await connect(
+                self._url,
+                subprotocols=[SUBPROTOCOL],  # type: ignore[list-item] # a NewType of str
+                additional_headers={"Authorization": f"Bearer {self._token}"},
+                max_size=MESSAGE_BYTES,
+                compression=None,
+            )
+        except (OSError, InvalidHandshake, InvalidURI, ssl.SSLError, TimeoutError) as exc:
+            raise CommandFailedError(f"cannot connect to {self._url}: {exc}") from None
+        await self._say({"type": "hello", "client": "makoto chat"})
+        ready = await self._hear()
+        if ready is None or ready["type"] != "ready":
+            raise CommandFailedError("the server did not say `ready`")
+
+    async def _reconnect(self) -> None:
+        for wait in RETRIES_S:
+            await asyncio.sleep(wait)
+            with suppress(CommandFailedError):
+                await self._connect()
+                return
+        raise CommandFailedError(f"the connection to {self._url} was lost")
+
+    async def _say(self, command: Fields) -> None:
+        assert self._ws is not None
+        with suppress(ConnectionClosed):  # the next frame is not heard either, and it is sent again
+            await self._ws.send(orjson.dumps(command).decode())
+
+    async def _hear(self) -> Fields | None:
+        assert self._ws is not None
+        try:
+            frame: Fields = orjson.loads(await self._ws.recv())
+        except ConnectionClosed:
+            return None
+        return frame
+
+    async def _new_events(self, frame: Fields, run_id: str, after: int) -> list[Fields]:
+        """Return the events of that run that follow number `after`; none beyond a gap."""
+        if frame.get("run_id") != run_id:
+            return []
+        frame = await self._whole(frame)
+        known = after + 1 - frame.get("first_seq", after + 2)
+        return frame["events"][known:] if known >= 0 and "events" in frame else []
+
+    async def _whole(self, frame: Fields) -> Fields:
+        """Return the frame that a `payload` stands for; any other frame as it is."""
+        if frame["type"] != "payload":
+            return frame
+        parts = urlsplit(self._url)
+        origin = f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(urljoin(origin, frame["url"])) as response,
+        ):
+            body = await response.read()
+        if hashlib.sha256(body).hexdigest() != frame["sha256"]:
+            raise CommandFailedError("a part of the answer could not be fetched")
+        whole: Fields = orjson.loads(body)
+        return whole

@@ -1,0 +1,49 @@
+"""`makoto`: what every subcommand takes, and how each ends.
+
+Exit codes: 0 done, 1 it failed (one line says why), 2 wrong usage, 130 interrupted by Ctrl-C.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from gateway.cli import chat, replay, serve, token
+from gateway.cli.failure import CommandFailedError
+from gateway.identity.errors import LocalKeyError
+from gateway.settings import SettingsError
+from storage.errors import UnusableDataError
+
+COMMANDS = (serve, chat, token, replay)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="makoto",
+        description="Async WebSocket streaming chat gateway.",
+        epilog="Settings come from the environment; README.md lists them.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        module.add_to(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command line and return its exit code."""
+    asked = make_parser().parse_args(arguments)
+    try:
+        code: int = asked.carry_out(asked)
+    except (SettingsError, UnusableDataError, LocalKeyError, CommandFailedError) as exc:
+        print(f"makoto: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 1
+    return code
+
+
+def run() -> None:
+    """Console entry point."""
+    sys.exit(main())

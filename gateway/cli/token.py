@@ -1,0 +1,46 @@
+"""`makoto token`: a token of the embedded issuer, for one's own clients."""
+
+import argparse
+import asyncio
+import time
+from pathlib import Path
+
+from gateway.bootstrap import local_issuer
+from gateway.cli.failure import CommandFailedError
+from gateway.settings import Settings, read_settings
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "token",
+        help="print a token of the embedded issuer",
+        description="Print a signed token for a user, made with the key in the data folder.",
+    )
+    parser.add_argument("--user", default="demo", help="the user it names (demo)")
+    parser.add_argument("--minutes", type=int, default=60, help="how long it is good (60)")
+    parser.add_argument("--data-dir", help="folder of all data (MAKOTO_DATA_DIR, var)")
+    parser.set_defaults(carry_out=_print_token)
+
+
+def _print_token(asked: argparse.Namespace) -> int:
+    settings = read_settings({"data_dir": asked.data_dir})
+    print(mint(settings, user=asked.user, minutes=asked.minutes))
+    return 0
+
+
+def mint(settings: Settings, *, user: str, minutes: int) -> str:
+    """Return a token of the embedded issuer.
+
+    Raises:
+        CommandFailedError: another issuer is configured, or the user or the time is not valid.
+        LocalKeyError: the key cannot be used.
+    """
+    if settings.issuer is not None:
+        raise CommandFailedError(f"tokens come from {settings.issuer}, not from this server")
+    Path(settings.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+    issuer = asyncio.run(local_issuer(settings))
+    try:
+        return issuer.mint(user, ttl_s=minutes * 60, now=time.time())
+    except ValueError as exc:
+        raise CommandFailedError(str(exc)) from None

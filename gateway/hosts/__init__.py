@@ -1,0 +1,1 @@
+"""Where the handlers run: `local` is one process on one port."""

@@ -1,0 +1,54 @@
+"""uvicorn's HTTP protocol with a deadline for request heads, which uvicorn itself does not have."""
+
+import asyncio
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Closes a connection whose next request head does not arrive whole within `head_s` seconds."""
+
+    head_s: ClassVar[float] = 10.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn
+        """Start the clock of the first head."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._head_arrived()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Start the clock of a later head on a kept-alive connection."""
+        super().on_message_begin()
+        self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        """Stop the clock."""
+        self._head_arrived()
+        super().on_headers_complete()
+
+    def _expect_head(self) -> None:
+        if self._head_deadline is None:
+            self._head_deadline = self.loop.call_later(self.head_s, self._too_late)
+
+    def _head_arrived(self) -> None:
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
+
+    def _too_late(self) -> None:
+        self._head_deadline = None
+        self.transport.abort()
+
+
+def bounded_http(head_s: float) -> type[BoundedHttp]:
+    """Return the protocol class with that deadline, in seconds."""
+    return type("BoundedHttp", (BoundedHttp,), {"head_s": head_s})

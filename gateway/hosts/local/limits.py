@@ -1,0 +1,38 @@
+"""The clocks and counts of the local host, those of API Gateway where it has one.
+
+Source: "Amazon API Gateway endpoints and quotas", quotas for WebSocket APIs: idle 10 minutes, lifetime
+2 hours.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLimits:
+    """Times in seconds.
+
+    Attributes:
+        idle_s: a socket without a frame from its client for so long is closed.
+        lifetime_s: every socket is closed after so long.
+        goaway_s: how long before that its client is told.
+        head_s: a request's head must arrive within this.
+        handshake_s: an upgrade must be answered within this.
+        identify_s: a socket without identity must bring one within this.
+        sweep_s: how often the clocks are looked at.
+        unidentified: how many sockets without identity may be open.
+        unidentified_per_address: the same for one address.
+        sockets: how many sockets may be open.
+        backlog_bytes: unsent bytes above which a reader waits.
+    """
+
+    idle_s: float = 600.0
+    lifetime_s: float = 7200.0
+    goaway_s: float = 60.0
+    head_s: float = 10.0
+    handshake_s: float = 10.0
+    identify_s: float = 10.0
+    sweep_s: float = 1.0
+    unidentified: int = 256
+    unidentified_per_address: int = 8
+    sockets: int = 10_000
+    backlog_bytes: int = 65_536

@@ -1,0 +1,89 @@
+"""The open WebSockets of this process: the local `Transport`."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
+
+from gateway.runs.transport import GoneError
+from gateway.wire.limits import MESSAGE_BYTES
+from storage.records import Connection
+
+CLOSE_REASON_BYTES = 123
+"""What a close frame has room for (RFC 6455 section 5.5)."""
+
+
+@dataclass(slots=True, eq=False)
+class OpenSocket:
+    """One open WebSocket.
+
+    Attributes:
+        ws: the connection on the wire.
+        connection: its record, as the last handler left it.
+        address: where it comes from.
+        heard_at: when its last frame came, in seconds of the loop's clock.
+        bad_frames: how many bad frames came in a row.
+        told_to_go: whether it was sent `goaway`.
+    """
+
+    ws: ServerConnection
+    connection: Connection
+    address: str
+    heard_at: float
+    bad_frames: int = 0
+    told_to_go: bool = False
+
+    @property
+    def identified(self) -> bool:
+        """Whether it is known who is speaking."""
+        return self.connection.owner is not None
+
+
+class Sockets:
+    """Finds open sockets by connection id and posts frames to them."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, OpenSocket] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[OpenSocket]:
+        return iter(tuple(self._open.values()))
+
+    def add(self, socket: OpenSocket) -> None:
+        """Take in a socket whose handshake is done."""
+        self._open[socket.connection.connection_id] = socket
+
+    def remove(self, connection_id: str) -> None:
+        """Forget a closed socket."""
+        self._open.pop(connection_id, None)
+
+    def post(self, connection_id: str, frame: bytes) -> "asyncio.Task[None] | None":
+        """See `Transport.post`. Asks to wait while the socket's unsent bytes are above its limit."""
+        assert len(frame) <= MESSAGE_BYTES
+        socket = self._open.get(connection_id)
+        if socket is None or socket.ws.protocol.state is not State.OPEN:
+            raise GoneError
+        ws = socket.ws
+        ws.protocol.send_text(frame)
+        ws.send_data()
+        return asyncio.create_task(_drain(ws)) if ws.paused else None
+
+    async def close(self, connection_id: str, code: int, reason: str) -> None:
+        """See `Transport.close`. Waits for the closing handshake, at most the socket's close timeout."""
+        socket = self._open.get(connection_id)
+        if socket is not None:
+            await socket.ws.close(
+                code, reason.encode()[:CLOSE_REASON_BYTES].decode(errors="ignore")
+            )
+
+
+async def _drain(ws: ServerConnection) -> None:
+    try:
+        await ws.drain()
+    except (ConnectionClosed, OSError):
+        raise GoneError from None

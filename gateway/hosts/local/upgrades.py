@@ -1,0 +1,221 @@
+"""From an HTTP upgrade to handled frames: the WebSocket side of the one port.
+
+uvicorn hands every upgrade to `Upgrades.protocol`, which continues it as a `websockets` server connection
+on the same transport: no ASGI on the socket's path.
+"""
+
+import asyncio
+import http
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from urllib.parse import parse_qsl, urlsplit
+
+import orjson
+from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from gateway.app import Gateway
+from gateway.faults import http_status, wire_error
+from gateway.hosts.local.addresses import client_address
+from gateway.hosts.local.limits import HostLimits
+from gateway.hosts.local.sockets import OpenSocket, Sockets
+from gateway.identity.admission import Admitted, Handshake
+from gateway.wire.answers import http_error
+from gateway.wire.errors import (
+    CloseCode,
+    MaintenanceError,
+    NotFoundError,
+    RateLimitedError,
+    WireError,
+)
+from gateway.wire.limits import BAD_FRAMES_IN_A_ROW, COMMAND_BYTES, MESSAGE_BYTES, SUBPROTOCOL
+from storage.errors import StorageError
+from storage.keys import IdSource
+
+SOCKET_PATH = "/v1/ws"
+
+log = logging.getLogger(__name__)
+
+_wire_log = logging.getLogger("websockets.server")
+_wire_log.setLevel(logging.CRITICAL)  # a gone connection is control flow, not a trace per client
+
+
+class Upgrades:
+    """Carries every WebSocket of this process from its upgrade to its end.
+
+    Args:
+        gateway: the handlers.
+        sockets: where open ones are registered.
+        limits: of the host.
+        ids: makes connection ids.
+        proxies: addresses whose `X-Forwarded-For` counts.
+    """
+
+    def __init__(
+        self,
+        *,
+        gateway: Gateway,
+        sockets: Sockets,
+        limits: HostLimits,
+        ids: IdSource,
+        proxies: frozenset[str],
+    ) -> None:
+        self._gateway = gateway
+        self._sockets = sockets
+        self._limits = limits
+        self._ids = ids
+        self._proxies = proxies
+        self._draining = False
+        self.handler_tasks: set[asyncio.Task[None]] = set()
+
+    # What uvicorn and websockets call
+
+    def protocol(self, **_: object) -> ServerConnection:
+        """Return the asyncio protocol that goes on with an upgrade. uvicorn's `ws` class."""
+        return ServerConnection(
+            ServerProtocol(
+                extensions=None,  # deflate would cost 32 KB and 200 us per connection
+                select_subprotocol=_select_subprotocol,
+                max_size=(MESSAGE_BYTES, COMMAND_BYTES),
+                logger=_wire_log,
+            ),
+            self,  # type: ignore[arg-type] # a connection uses of its server what this group offers
+            ping_interval=None,  # the heartbeat is a command of the client's
+            close_timeout=5,
+            max_queue=4,
+            write_limit=self._limits.backlog_bytes,
+        )
+
+    def is_serving(self) -> bool:
+        """Whether upgrades are still accepted."""
+        return not self._draining
+
+    async def handler(self, ws: ServerConnection) -> None:
+        """Live through one connection; its transport is closed when this returns."""
+        connection_id = self._ids.new()
+        try:
+            await self._open(ws, connection_id)
+        except ConnectionClosed:
+            pass
+        except Exception:
+            log.exception("socket broke", extra={"connection_id": connection_id})
+        finally:
+            ws.transport.close()
+            task = asyncio.current_task()
+            assert task is not None
+            self.handler_tasks.discard(task)
+
+    # Ending
+
+    def refuse_new(self) -> None:
+        """Answer upgrades with 503 from now on."""
+        self._draining = True
+
+    async def wait_closed(self, timeout: float) -> None:
+        """Wait until every connection has ended, at most `timeout` seconds."""
+        if self.handler_tasks:
+            await asyncio.wait(self.handler_tasks, timeout=timeout)
+
+    # One connection
+
+    async def _open(self, ws: ServerConnection, connection_id: str) -> None:
+        admitted: Admitted | None = None
+        address = ""
+
+        async def judge(_: ServerConnection, request: Request) -> Response | None:
+            nonlocal admitted, address
+            headers = list(request.headers.raw_items())
+            address = client_address(ws.remote_address[0], headers, self._proxies)
+            try:
+                admitted = await self._admit(connection_id, request.path, headers, address)
+            except Exception as exc:  # noqa: BLE001 - the host's last line of defence; logs the trace
+                return _refusal(wire_error(exc), request_id=connection_id)
+            return None
+
+        try:
+            async with asyncio.timeout(self._limits.handshake_s):
+                await ws.handshake(judge, server_header=None)
+            if admitted is not None and ws.protocol.state is State.OPEN:
+                await self._serve(ws, admitted, address)
+        except TimeoutError:
+            ws.transport.abort()
+        finally:
+            if admitted is not None:
+                await self._close(connection_id)
+
+    async def _admit(
+        self, connection_id: str, target: str, headers: list[tuple[str, str]], address: str
+    ) -> Admitted:
+        url = urlsplit(target)
+        if url.path != SOCKET_PATH:
+            raise NotFoundError
+        if self._draining:
+            raise MaintenanceError
+        if len(self._sockets) >= self._limits.sockets:
+            raise RateLimitedError
+        admitted = await self._gateway.connect(
+            Handshake(
+                connection_id=connection_id,
+                headers=headers,
+                query=parse_qsl(url.query, keep_blank_values=True),
+                lifetime_s=self._limits.lifetime_s,
+            )
+        )
+        if admitted.connection.owner is None and self._too_many_unidentified(address):
+            await self._close(connection_id)
+            raise RateLimitedError
+        return admitted
+
+    def _too_many_unidentified(self, address: str) -> bool:
+        unidentified = [socket for socket in self._sockets if not socket.identified]
+        here = sum(socket.address == address for socket in unidentified)
+        return (
+            len(unidentified) >= self._limits.unidentified
+            or here >= self._limits.unidentified_per_address
+        )
+
+    async def _serve(self, ws: ServerConnection, admitted: Admitted, address: str) -> None:
+        loop = asyncio.get_running_loop()
+        socket = OpenSocket(
+            ws=ws, connection=admitted.connection, address=address, heard_at=loop.time()
+        )
+        self._sockets.add(socket)
+        log.info("connected", extra={"connection_id": admitted.connection.connection_id})
+        async for frame in ws:
+            socket.heard_at = loop.time()
+            handled = await self._gateway.message(socket.connection, frame)
+            socket.connection = handled.connection
+            socket.bad_frames = socket.bad_frames + 1 if handled.bad_frame else 0
+            if socket.bad_frames >= BAD_FRAMES_IN_A_ROW:
+                await ws.close(CloseCode.BAD_FRAMES, "too many bad frames")
+
+    async def _close(self, connection_id: str) -> None:
+        self._sockets.remove(connection_id)
+        with suppress(StorageError):  # then the record expires by itself
+            await self._gateway.disconnect(connection_id)
+        log.info("disconnected", extra={"connection_id": connection_id})
+
+
+def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Echo the protocol's name alone: a token may be among what was offered."""
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+
+
+def _refusal(error: WireError, *, request_id: str) -> Response:
+    status = http.HTTPStatus(http_status(error))
+    body = orjson.dumps(http_error(error, request_id=request_id))
+    headers = Headers(
+        {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "Cache-Control": "no-store",
+            "Connection": "close",
+        }
+    )
+    return Response(status.value, status.phrase, headers, body)
