@@ -7,13 +7,12 @@ transport that answers by itself sees the finished request, of which everything 
 This module alone imports `openai`, which takes about 600 ms: import it lazily, off the event loop.
 """
 
-from collections.abc import Mapping
-
 import httpx2
 import openai
 from multidict import CIMultiDict
 from yarl import URL
 
+from streaming.models.errors import ModelBadRequestError
 from streaming.models.http_source import RequestHead
 from streaming.models.openai_account import AzureAccount, OpenAIAccount
 
@@ -44,15 +43,33 @@ async def build_head(
         account: Where the model is served.
         model: The model's name; on Azure it is ignored, the deployment says it.
         credential: The key or token to send.
+
+    Raises:
+        ModelBadRequestError: No request can be made of these settings.
     """
+    try:
+        request = await _rehearsed(account, model, credential)
+        url = URL(str(request.url), encoded=True)
+    except (openai.OpenAIError, httpx2.InvalidURL, ValueError):
+        url = URL()
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ModelBadRequestError("the account's settings make no request")
+    headers = CIMultiDict(
+        (name, value) for name, value in request.headers.items() if name not in _OF_ONE_REQUEST
+    )
+    headers["Accept"] = "text/event-stream"
+    headers["Accept-Encoding"] = "identity"
+    return RequestHead(url=url, headers=headers)
+
+
+async def _rehearsed(
+    account: OpenAIAccount | AzureAccount, model: str, credential: str
+) -> httpx2.Request:
     stage = _Rehearsal()
     async with _client(account, credential, httpx2.AsyncClient(transport=stage)) as client:
         stream = await client.chat.completions.create(model=model, messages=[], stream=True)
         await stream.close()
-    headers = CIMultiDict(_kept(stage.request.headers))
-    headers["Accept-Encoding"] = "identity"
-    headers["Accept"] = "text/event-stream"
-    return RequestHead(url=URL(str(stage.request.url), encoded=True), headers=headers)
+    return stage.request
 
 
 def _client(
@@ -82,7 +99,3 @@ def _client(
     client.organization = account.organization
     client.project = account.project
     return client
-
-
-def _kept(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in headers.items() if name not in _OF_ONE_REQUEST]

@@ -53,9 +53,11 @@ async def test_the_first_token_is_waited_for_so_long() -> None:
 
 
 async def test_events_without_a_part_do_not_move_the_first_token() -> None:
-    with watching(first_token=SOON, between_chunks=SOON / 4) as watch:
-        with pytest.raises(ModelTimeoutError) as caught:
-            await drip(watch, events=True)
+    with (
+        watching(first_token=SOON, between_chunks=SOON / 4) as watch,
+        pytest.raises(ModelTimeoutError) as caught,
+    ):
+        await drip(watch, events=True)
 
     assert caught.value.phase == "first_token"
 

@@ -1,7 +1,12 @@
 import pytest
 
 from streaming.models.chat_model import ChatMessage, Function, ModelRequest
-from streaming.models.scripted_reply import ScriptedReply, enum_of, last_user_message, scripted_reply
+from streaming.models.scripted_reply import (
+    ScriptedReply,
+    enum_of,
+    last_user_message,
+    scripted_reply,
+)
 from streaming.models.scripted_words import read_wishes
 
 PARAMETERS = {

@@ -70,23 +70,44 @@ def test_a_status_and_code_name_the_error(
 
 
 @pytest.mark.parametrize(
+    ("kind", "status", "code"),
+    [
+        pytest.param("rate_limit_exceeded", 0, "rate_limited", id="rate"),
+        pytest.param("insufficient_quota", 0, "quota", id="quota"),
+        pytest.param("content_filter", 400, "filtered", id="filter"),
+        pytest.param("Overloaded_Error", 0, "unavailable", id="any-case"),
+        pytest.param("", 401, "auth", id="status"),
+        pytest.param("", 502, "unavailable", id="bad-gateway"),
+        pytest.param("whatever", 429, "rate_limited", id="unknown-word-with-status"),
+        pytest.param("whatever", 0, "unavailable", id="unknown-word"),
+        pytest.param("", 0, "unavailable", id="nothing"),
+    ],
+)
+def test_an_error_event_names_the_error(kind: str, status: int, code: str) -> None:
+    error = error_of_event(kind, status)
+
+    assert error.code == code
+    assert "whatever" not in str(error)
+
+
+@pytest.mark.parametrize(
     ("error", "code"),
     [
-        pytest.param({"code": "rate_limit_exceeded"}, "rate_limited", id="rate"),
-        pytest.param({"type": "insufficient_quota", "code": None}, "quota", id="quota"),
-        pytest.param({"type": "overloaded_error"}, "unavailable", id="overloaded"),
-        pytest.param({"code": "content_filter"}, "filtered", id="filter"),
+        pytest.param({"type": "insufficient_quota", "code": None}, "quota", id="type"),
         pytest.param({"code": 502, "message": SECRET}, "unavailable", id="number"),
         pytest.param({"code": "401"}, "auth", id="number-as-text"),
         pytest.param({"code": 7, "type": []}, "unavailable", id="nonsense"),
         pytest.param({"code": True}, "unavailable", id="bool"),
         pytest.param({"code": "²²²"}, "unavailable", id="odd-digits"),
         pytest.param(SECRET, "unavailable", id="text"),
-        pytest.param(None, "unavailable", id="null"),
     ],
 )
-def test_an_error_event_names_the_error(error: object, code: str) -> None:
-    assert error_of_event(error).code == code
+def test_a_body_names_the_error(error: object, code: str) -> None:
+    found = error_of_body(orjson.dumps({"error": error}))
+
+    assert found is not None
+    assert found.code == code
+    assert "SECRET" not in str(found)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"choices": []}', b"<html>", b"\xff"])
