@@ -1,0 +1,249 @@
+import pytest
+
+from storage.errors import InvalidCursorError, NotRunOwnerError
+from storage.repositories import Store
+from tests.storage.samples import (
+    ANNA,
+    GREETING,
+    NOW,
+    accept,
+    append,
+    completion,
+    entry,
+    finished,
+    regenerate,
+    running,
+    send,
+)
+
+
+async def walk(page, limit: int) -> list[str]:
+    """Read all pages and return the ids, page by page in one list."""
+    ids: list[str] = []
+    before = None
+    while True:
+        one = await page(before=before, limit=limit)
+        assert len(one.items) <= limit
+        ids += [getattr(item, "message_id", None) or item.session_id for item in one.items]
+        before = one.next
+        if before is None:
+            return ids
+        assert len(one.items) == limit
+
+
+async def talk(store: Store, turns: int, *, session_id: str = "session-1") -> list[str]:
+    """Store that many turns, and return the ids of the messages, newest first."""
+    ids: list[str] = []
+    for number in range(turns):
+        new = number == 0
+        at = NOW + 10 * number
+        run = await finished(
+            store,
+            send(f"{session_id}-{number}", session_id=session_id, new=new, at=at),
+            at=at + 1,
+        )
+        ids += [run.message_id, run.reply_id]
+    return ids[::-1]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 6, 50])
+async def test_history_is_read_page_by_page_newest_first(store: Store, limit: int) -> None:
+    ids = await talk(store, 3)
+    messages = store.of(ANNA).messages
+
+    assert await walk(lambda **asked: messages.page("session-1", **asked), limit) == ids
+
+
+async def test_a_reply_stands_after_its_question_also_when_others_wait(store: Store) -> None:
+    first = await running(store, send("a", new=True))
+    second = await accept(store, send("b", if_busy="queue"))
+    await store.of(ANNA).runs.finish(completion(first, at=NOW + 5))
+    await store.of(ANNA).runs.claim(second.run_id, claimed_by="claim", lease_until=NOW + 20)
+    await store.of(ANNA).runs.finish(completion(second, at=NOW + 6))
+
+    page = await store.of(ANNA).messages.page("session-1", before=None, limit=10)
+    assert [each.message_id for each in page.items] == [
+        second.reply_id,
+        second.message_id,
+        first.reply_id,
+        first.message_id,
+    ]
+
+
+async def test_a_reply_that_is_regenerated_between_two_pages_breaks_no_page(store: Store) -> None:
+    ids = await talk(store, 2)
+    messages = store.of(ANNA).messages
+    first = await messages.page("session-1", before=None, limit=1)
+    question = await messages.get(ids[1])
+    assert question is not None
+    run = await store.of(ANNA).runs.get(question.run_id)
+    assert run is not None
+    await finished(store, regenerate("again", run, at=NOW + 50), at=NOW + 51)
+
+    rest = await messages.page("session-1", before=first.next, limit=10)
+    assert [each.message_id for each in rest.items] == ids[1:]
+
+
+async def test_the_history_of_an_unknown_session_is_empty(store: Store) -> None:
+    page = await store.of(ANNA).messages.page("nowhere", before=None, limit=10)
+
+    assert page.items == ()
+    assert page.next is None
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 50])
+async def test_sessions_are_read_most_recently_updated_first(store: Store, limit: int) -> None:
+    for number, name in enumerate(["one", "two", "three"]):
+        at = NOW + (0 if name == "two" else number)  # two of them at the same instant
+        await accept(store, send(name, session_id=name, new=True, at=at))
+
+    ids = await walk(store.of(ANNA).sessions.page, limit)
+    assert ids == ["three", "two", "one"]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 50])
+async def test_memories_are_read_newest_first(store: Store, limit: int) -> None:
+    await finished(store, send("a", new=True), memories=("one", "two", "three"))
+    await finished(store, send("b"), at=NOW + 5, memories=("four", GREETING))
+    values: list[str] = []
+    before = None
+    while True:
+        page = await store.of(ANNA).memories.page(before=before, limit=limit)
+        values += [memory.value for memory in page.items]
+        before = page.next
+        if before is None:
+            break
+
+    assert values == [GREETING, "four", "three", "two", "one"]
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["", "garbage", "日本語", "AAAA", "A" * 5000, "../..", "eyJhIjoxfQ"],
+    ids=["empty", "text", "japanese", "short", "long", "path", "json"],
+)
+async def test_a_cursor_that_nobody_made_is_refused(store: Store, cursor: str) -> None:
+    mine = store.of(ANNA)
+
+    with pytest.raises(InvalidCursorError):
+        await mine.sessions.page(before=cursor, limit=5)
+    with pytest.raises(InvalidCursorError):
+        await mine.memories.page(before=cursor, limit=5)
+    with pytest.raises(InvalidCursorError):
+        await mine.messages.page("session-1", before=cursor, limit=5)
+
+
+async def test_a_cursor_of_another_session_is_refused(store: Store) -> None:
+    await talk(store, 1)
+    await talk(store, 1, session_id="session-2")
+    page = await store.of(ANNA).messages.page("session-1", before=None, limit=1)
+
+    with pytest.raises(InvalidCursorError):
+        await store.of(ANNA).messages.page("session-2", before=page.next, limit=1)
+
+
+async def test_a_rename_is_seen_at_once(store: Store) -> None:
+    await accept(store, send(new=True))
+    renamed = await store.of(ANNA).sessions.rename("session-1", "花見 🌸")
+
+    assert renamed is not None
+    assert renamed.title == "花見 🌸"
+    assert await store.of(ANNA).sessions.get("session-1") == renamed
+    assert await store.of(ANNA).sessions.rename("nowhere", "x") is None
+
+
+async def test_a_forgotten_session_is_gone_with_all_that_is_in_it(store: Store) -> None:
+    run = await finished(store, send(new=True), memories=("stays",))
+    mine = store.of(ANNA)
+
+    assert await mine.sessions.forget("session-1") is True
+    assert await mine.sessions.get("session-1") is None
+    assert await mine.messages.get(run.message_id) is None
+    assert await mine.runs.get(run.run_id) is None
+    assert await store.log.read(ANNA, run.run_id, after=0) == ()
+    assert (await mine.messages.page("session-1", before=None, limit=5)).items == ()
+    assert len((await mine.memories.page(before=None, limit=5)).items) == 1
+    assert await mine.sessions.forget("session-1") is False
+
+
+async def test_a_run_of_a_forgotten_session_is_not_ours_any_more(store: Store) -> None:
+    run = await running(store, send(new=True))
+    await append(store.log, entry(run, 1))
+    await store.of(ANNA).sessions.forget("session-1")
+
+    with pytest.raises(NotRunOwnerError):
+        await append(store.log, entry(run, 2))
+    with pytest.raises(NotRunOwnerError):
+        await store.of(ANNA).runs.finish(completion(run, first=2))
+    assert await store.log.read(ANNA, run.run_id, after=0) == ()
+    assert await store.unfinished() == []
+
+
+async def test_a_forgotten_memory_is_gone(store: Store) -> None:
+    await finished(store, send(new=True), memories=("one", "two"))
+    memories = store.of(ANNA).memories
+
+    assert await memories.forget("memory-send-1-0") is True
+    assert await memories.forget("memory-send-1-0") is False
+    assert [each.value for each in (await memories.page(before=None, limit=5)).items] == ["two"]
+
+
+async def contents_before(store: Store, message_id: str, max_bytes: int) -> list[str]:
+    before = await store.of(ANNA).messages.turns_before(message_id, max_bytes=max_bytes)
+    return [message.content for message in before]
+
+
+async def test_the_turns_before_a_question_come_oldest_first(store: Store) -> None:
+    await finished(store, send("a", new=True, content="一"), content="one")
+    await finished(store, send("b", content="二"), content=None)
+    await finished(store, send("c", content="三"), content="three")
+    await accept(store, send("d", content="四"))
+
+    assert await contents_before(store, "question-d", 100) == ["一", "one", "二", "三", "three"]
+    assert await contents_before(store, "question-c", 100) == ["一", "one", "二"]
+    assert await contents_before(store, "question-a", 100) == []
+    assert await contents_before(store, "unknown", 100) == []
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "expected"),
+    [
+        (17, ["一", "one", "二", "三", "three"]),
+        (16, ["二", "三", "three"]),
+        (11, ["二", "三", "three"]),
+        (10, ["三", "three"]),
+        (8, ["三", "three"]),
+        (7, []),
+        (0, []),
+    ],
+)
+async def test_only_whole_turns_that_fit_are_returned(
+    store: Store, max_bytes: int, expected: list[str]
+) -> None:
+    await finished(store, send("a", new=True, content="一"), content="one")
+    await finished(store, send("b", content="二"), content=None)
+    await finished(store, send("c", content="三"), content="three")
+    await accept(store, send("d"))
+
+    assert await contents_before(store, "question-d", max_bytes) == expected
+
+
+async def test_the_newest_reply_of_a_turn_counts(store: Store) -> None:
+    first = await finished(store, send("a", new=True, content="q"), content="older")
+    await finished(store, regenerate("again", first, at=NOW + 2), at=NOW + 3, content="newer")
+    await accept(store, send("b"))
+
+    assert await contents_before(store, "question-b", 100) == ["q", "newer"]
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "expected"),
+    [(9, ["ab", "c", "花"]), (6, ["ab", "c", "花"]), (5, ["c", "花"]), (3, ["花"]), (2, [])],
+)
+async def test_the_newest_memories_that_fit_come_oldest_first(
+    store: Store, max_bytes: int, expected: list[str]
+) -> None:
+    await finished(store, send(new=True), memories=("ab", "c", "花"))
+
+    newest = await store.of(ANNA).memories.newest(max_bytes=max_bytes)
+    assert [memory.value for memory in newest] == expected
