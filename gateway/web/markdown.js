@@ -236,6 +236,8 @@ function renderInline(document, text, depth = 0) {
         add(make(document, tag, {}, ...(isText ? [inner] : renderInline(document, inner, depth + 1))));
         at = end + open.length;
       }
+    } else if (depth >= DEPTH) {
+      plain += all;
     } else if (address) {
       const url = withoutPunctuation(address);
       at = match.index + url.length;
@@ -274,13 +276,13 @@ function endOfMark(text, mark, index) {
   const isWordy = mark[0] === "_"; // snake_case is no emphasis
   const first = text[index + mark.length];
   if (!first?.trim() || (isWordy && WORD.test(text[index - 1] ?? ""))) return -2;
-  for (let at = index + mark.length + 1; (at = text.indexOf(mark, at)) >= 0; at += mark.length) {
-    const after = text[at + mark.length] ?? "";
-    if (!text[at - 1].trim() || text[at - 1] === "\\") continue;
-    if (isWordy && WORD.test(after)) continue;
-    if (after !== mark[0]) return at;
-    if (mark.length > 1) return at + 1; // the end of an emphasis inside comes first
-    at++; // the end of a strong one inside
+  for (let at = index + mark.length + 1; (at = text.indexOf(mark, at)) >= 0;) {
+    let end = at + 1;
+    while (text[end] === mark[0]) end++;
+    const run = end - at; // of two ends, that of what is inside comes first
+    const isEnd = text[at - 1].trim() && text[at - 1] !== "\\" && !(isWordy && WORD.test(text[end] ?? ""));
+    if (isEnd && (run === mark.length || run > 2)) return end - mark.length;
+    at = end;
   }
   return -1;
 }
