@@ -1,0 +1,285 @@
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from storage.errors import StorageUnavailableError, UnstorableTextError
+from storage.sqlite import threads
+from storage.sqlite.database import connect, prepare
+from storage.sqlite.threads import Reader, Writer
+from tests.storage.sqlite.waiting import until
+
+INSERT = "INSERT INTO notes VALUES (?)"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "test.db"
+    prepare(path)
+    connection = connect(path)
+    connection.execute("CREATE TABLE notes (text TEXT UNIQUE)")
+    connection.close()
+    return path
+
+
+class Traced:
+    """A writer whose statements are recorded, and which can be held up."""
+
+    def __init__(self, path: Path, patience: float) -> None:
+        connection = connect(path)
+        self.statements: list[str] = []
+        connection.set_trace_callback(self.statements.append)
+        self.writer = Writer("test-write", connection, patience=patience)
+        self.reached = threading.Event()
+        self.released = threading.Event()
+
+    async def hold(self) -> "asyncio.Task[None]":
+        """Keep the thread busy until `release`."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            self.reached.set()
+            self.released.wait(10)
+
+        held = asyncio.create_task(self.writer.call(work))
+        await until(self.reached.is_set)
+        return held
+
+    def release(self) -> None:
+        self.statements.clear()
+        self.released.set()
+
+    def starting(self, *words: str) -> list[str]:
+        return [each for each in self.statements if each.startswith(words)]
+
+
+@pytest.fixture
+async def traced(path: Path) -> AsyncIterator[Traced]:
+    traced = Traced(path, patience=2.0)
+    yield traced
+    traced.released.set()
+    await traced.writer.aclose()
+
+
+def insert(text: str):
+    def work(connection: sqlite3.Connection) -> str:
+        connection.execute(INSERT, (text,))
+        return text
+
+    return work
+
+
+def notes(path: Path) -> set[str]:
+    connection = connect(path)
+    try:
+        return {text for (text,) in connection.execute("SELECT text FROM notes")}
+    finally:
+        connection.close()
+
+
+async def test_jobs_that_wait_share_one_commit(traced: Traced, path: Path) -> None:
+    held = await traced.hold()
+    calls = [asyncio.create_task(traced.writer.call(insert(f"note {n}"))) for n in range(50)]
+    await asyncio.sleep(0)
+    traced.release()
+
+    assert await asyncio.gather(held, *calls) == [None, *(f"note {n}" for n in range(50))]
+    assert len(traced.starting("BEGIN")) == 1
+    assert len(notes(path)) == 50
+
+
+async def test_a_failing_job_spoils_no_neighbour(traced: Traced, path: Path) -> None:
+    def half(connection: sqlite3.Connection) -> None:
+        connection.execute(INSERT, ("half",))
+        connection.execute(INSERT, ("lone \ud83d",))
+
+    def bug(connection: sqlite3.Connection) -> None:
+        connection.execute(INSERT, ("bug",))
+        raise ZeroDivisionError
+
+    held = await traced.hold()
+    works = [insert("first"), half, bug, insert("last")]
+    calls = [asyncio.create_task(traced.writer.call(work)) for work in works]
+    await asyncio.sleep(0)
+    traced.release()
+    outcomes = await asyncio.gather(held, *calls, return_exceptions=True)
+
+    assert [type(each) for each in outcomes[1:]] == [
+        str,
+        UnstorableTextError,
+        ZeroDivisionError,
+        str,
+    ]
+    assert len(traced.starting("COMMIT")) == 2  # that of the holding job, and one for these
+    assert notes(path) == {"first", "last"}
+
+
+@pytest.mark.parametrize(
+    ("durable", "level"), [([False, False], "NORMAL"), ([False, True], "FULL")], ids=str
+)
+async def test_a_batch_waits_for_the_disk_if_one_of_its_jobs_must(
+    traced: Traced, durable: list[bool], level: str
+) -> None:
+    await traced.writer.call(insert("before"), durable=level == "NORMAL")
+    held = await traced.hold()
+    calls = [
+        asyncio.create_task(traced.writer.call(insert(f"note {n}"), durable=each))
+        for n, each in enumerate(durable)
+    ]
+    await asyncio.sleep(0)
+    traced.statements.clear()
+    traced.released.set()
+    await asyncio.gather(held, *calls)
+
+    await traced.writer.call(lambda connection: None, durable=level == "FULL")
+    pragmas = traced.starting("PRAGMA")
+    assert pragmas == ([] if level == "NORMAL" else ["PRAGMA synchronous=FULL"])
+
+
+async def test_a_full_database_fails_whole_jobs_and_works_again(traced: Traced, path: Path) -> None:
+    await traced.writer.call(lambda connection: connection.execute("PRAGMA max_page_count=60"))
+    held = await traced.hold()
+    works = [insert("small"), insert("x" * 1_000_000)]
+    calls = [asyncio.create_task(traced.writer.call(work)) for work in works]
+    await asyncio.sleep(0)
+    traced.release()
+    outcomes = await asyncio.gather(held, *calls, return_exceptions=True)
+
+    assert isinstance(outcomes[2], StorageUnavailableError)
+    assert notes(path) == ({"small"} if outcomes[1] == "small" else set())
+    assert await traced.writer.call(insert("after")) == "after"
+
+
+async def test_more_jobs_than_may_wait_are_refused_at_once(
+    traced: Traced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "MAX_WAITING", 3)
+    held = await traced.hold()
+    waiting = [asyncio.create_task(traced.writer.call(insert(f"{n}"))) for n in range(2)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(StorageUnavailableError):
+        await traced.writer.call(insert("too many"))
+    traced.release()
+    await asyncio.gather(held, *waiting)
+    assert await traced.writer.call(insert("again")) == "again"
+
+
+async def test_a_job_that_is_cancelled_before_it_begins_is_skipped(
+    traced: Traced, path: Path
+) -> None:
+    held = await traced.hold()
+    failed: list[bool] = []
+    call = asyncio.create_task(
+        traced.writer.call(insert("never"), failed=lambda: failed.append(True))
+    )
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    traced.release()
+    await held
+    await traced.writer.call(insert("later"))
+
+    assert notes(path) == {"later"}
+    assert failed == [True]
+
+
+async def test_a_job_that_is_cancelled_while_it_runs_is_stored_whole(
+    traced: Traced, path: Path
+) -> None:
+    stored: list[str] = []
+
+    def work(connection: sqlite3.Connection) -> str:
+        connection.execute(INSERT, ("one",))
+        traced.reached.set()
+        traced.released.wait(10)
+        connection.execute(INSERT, ("two",))
+        return "both"
+
+    call = asyncio.create_task(traced.writer.call(work, done=stored.append))
+    await until(traced.reached.is_set)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    traced.release()
+    await until(lambda: stored)
+
+    assert stored == ["both"]
+    assert notes(path) == {"one", "two"}
+
+
+async def test_a_caller_runs_out_of_patience(path: Path) -> None:
+    traced = Traced(path, patience=0.05)
+    held = await traced.hold()
+
+    with pytest.raises(StorageUnavailableError):
+        await traced.writer.call(insert("never"))
+    with pytest.raises(StorageUnavailableError):
+        await held
+    traced.release()
+    await traced.writer.aclose()
+    assert notes(path) == set()
+
+
+async def test_closing_finishes_what_waits_and_refuses_more(traced: Traced, path: Path) -> None:
+    held = await traced.hold()
+    calls = [asyncio.create_task(traced.writer.call(insert(f"{n}"))) for n in range(3)]
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(traced.writer.aclose())
+    await asyncio.sleep(0)
+    traced.release()
+    await asyncio.gather(held, *calls, closing)
+    await traced.writer.aclose()
+
+    assert len(notes(path)) == 3
+    with pytest.raises(StorageUnavailableError):
+        await traced.writer.call(insert("late"))
+
+
+async def test_more_jobs_than_one_batch_are_all_done(
+    traced: Traced, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "MAX_BATCH", 4)
+    held = await traced.hold()
+    calls = [asyncio.create_task(traced.writer.call(insert(f"{n}"))) for n in range(10)]
+    await asyncio.sleep(0)
+    traced.release()
+    await asyncio.gather(held, *calls)
+
+    assert len(traced.starting("BEGIN")) == 3
+    assert len(notes(path)) == 10
+
+
+async def test_a_reader_sees_committed_data_only(traced: Traced, path: Path) -> None:
+    reader = Reader("test-read", connect(path), patience=2.0)
+
+    def count(connection: sqlite3.Connection) -> int:
+        (number,) = connection.execute("SELECT COUNT(*) FROM notes").fetchone()
+        return number
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute(INSERT, ("unseen",))
+        traced.reached.set()
+        traced.released.wait(10)
+
+    call = asyncio.create_task(traced.writer.call(work))
+    await until(traced.reached.is_set)
+    assert await reader.call(count) == 0
+    traced.release()
+    await call
+    assert await reader.call(count) == 1
+    await reader.aclose()
+
+
+async def test_a_failing_read_leaves_the_reader_usable(path: Path) -> None:
+    reader = Reader("test-read", connect(path), patience=2.0)
+
+    with pytest.raises(StorageUnavailableError):
+        await reader.call(lambda connection: connection.execute("SELECT * FROM nothing"))
+    with pytest.raises(ZeroDivisionError):
+        await reader.call(lambda connection: 1 / 0)
+    assert await reader.call(lambda connection: connection.in_transaction) is True
+    await reader.aclose()
