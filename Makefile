@@ -1,9 +1,11 @@
 # Every target is documented by the text behind its "##"; `make` alone lists them.
+# Another Python, beside the first: make PYTHON=python3.13 VENV=build/py3.13 test
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := $(VENV)/.run-ready
 DEV    := $(VENV)/.dev-ready
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test check format lint types contracts generate bench lock clean
@@ -11,28 +13,31 @@ DEV    := $(VENV)/.dev-ready
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
 
+# A virtual environment that was only half made would be taken for whole the next time.
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit("Makoto needs Python 3.11 or newer; name one with PYTHON=..." if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit("Makoto needs Python 3.11 or newer; name one with PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(RUN): $(BIN)/python requirements.txt pyproject.toml
-	$(BIN)/pip install --quiet --require-hashes -r requirements.txt
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index -e .
-	touch $@
+	@echo "Installing what the gateway needs into $(VENV)"
+	@$(PIP) --require-hashes -r requirements.txt
+	@$(PIP) --no-deps --no-build-isolation --no-index -e .
+	@touch $@
 
 $(DEV): $(BIN)/python requirements-dev.txt pyproject.toml
-	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.txt
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index -e .
-	touch $@ $(RUN)
+	@echo "Installing what tests and checks need into $(VENV)"
+	@$(PIP) --require-hashes -r requirements-dev.txt
+	@$(PIP) --no-deps --no-build-isolation --no-index -e .
+	@touch $@ $(RUN)
 
 serve: $(RUN) ## start the gateway on loopback and print the URL of the demo page
-	$(BIN)/makoto serve
+	@exec $(BIN)/makoto serve
 
 test: $(DEV) ## run every test; installs Chromium and nginx for them when it can
-	@sh tests/install-engines.sh
+	@sh tests/install-engines.sh $(VENV)/engines
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
-check: format lint types contracts ## format, lint, strict types, import contracts (tests: make test)
+check: format lint types contracts ## format, lint, strict types, import contracts; changes nothing where CI is set
 
 format: $(DEV)
 	$(BIN)/ruff format $(if $(CI),--check) .
@@ -59,4 +64,4 @@ lock: ## resolve requirements.txt and requirements-dev.txt again (needs uv)
 	  --extra build --extra dev --extra bench -c requirements.txt pyproject.toml -o requirements-dev.txt
 
 clean: ## remove the virtual environment and every cache (the data folder var/ stays)
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

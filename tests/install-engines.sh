@@ -1,0 +1,75 @@
+#!/bin/sh
+# Gets what some tests need and pip cannot bring: Chromium with fonts for Japanese and emoji, and nginx.
+#
+#   sh tests/install-engines.sh [FOLDER]      FOLDER: where nginx is unpacked (.venv/engines)
+#
+# Does nothing where they are there. Where it cannot get one it says in one line what to run; then the
+# tests that need it skip. With CI set that is a failure instead, of this script and of those tests.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+folder=${1:-.venv/engines}
+missing=0
+lists_are_fresh=no
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+tell() {
+    echo "tests: $1 is missing, so $2 are not run; get it with: $3" >&2
+    missing=1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif has sudo && sudo -n true 2>/dev/null; then
+        sudo -n "$@"
+    else
+        return 1
+    fi
+}
+
+apt() {
+    if [ "$lists_are_fresh" = no ]; then
+        as_root apt-get -qq update >/dev/null 2>&1
+        lists_are_fresh=yes
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 \
+        install --yes --no-install-recommends "$@" >/dev/null 2>&1
+}
+
+has_chromium() { has chromium || has chromium-browser || has google-chrome; }
+
+has_font() { has fc-list && [ -n "$(fc-list ":lang=$1" family)" ]; }
+
+has_emoji() { has fc-list && fc-list : family | grep -qi emoji; }
+
+has_nginx() { PATH="$PATH:/usr/sbin:$folder/usr/sbin" command -v nginx >/dev/null 2>&1; }
+
+# Only unpacked: an installed nginx would at once serve on port 80 of somebody's machine.
+unpack_nginx() {
+    has apt-get && has dpkg-deb || return 1
+    [ "$lists_are_fresh" = yes ] || as_root apt-get -qq update >/dev/null 2>&1
+    mkdir -p "$folder" && (
+        cd "$folder" && apt-get -qq download nginx >/dev/null 2>&1 && dpkg-deb -x nginx_*.deb . &&
+            rm -f nginx_*.deb && usr/sbin/nginx -v 2>/dev/null
+    )
+}
+
+has_node() { has node && node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'; }
+
+if ! has_chromium; then
+    echo "tests: installing Chromium with apt" >&2
+    { has apt-get && apt chromium && has_chromium; } ||
+        tell Chromium "the browser tests" "apt-get install chromium"
+fi
+if has_chromium && ! { has_font ja && has_emoji; }; then
+    { has apt-get && apt fontconfig fonts-noto-cjk fonts-noto-color-emoji; } ||
+        echo "tests: no font for Japanese or emoji; screenshots will show boxes" >&2
+fi
+has_nginx || { unpack_nginx && has_nginx; } ||
+    tell nginx "the reverse proxy tests" "apt-get install nginx-light"
+has_node ||
+    tell "Node.js 20 or newer" "the tests of the browser client" "apt-get install nodejs"
+
+[ -z "${CI:-}" ] || [ "$missing" = 0 ]
