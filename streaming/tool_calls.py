@@ -83,7 +83,8 @@ class _Call:
             return self.arguments.feed(fragment)
         self._wait(fragment)
         nameless = self._rules.functions is not None and not self.name
-        return () if nameless or self._may_be_placeholder() else self.flush()
+        too_early = not self._waiting or nameless or self._may_be_placeholder()
+        return () if too_early else self.flush()
 
     def flush(self) -> Sequence[Part]:
         """Read what waits, whatever it may be waiting for."""
