@@ -1,0 +1,50 @@
+import copy
+import itertools
+
+import orjson
+import pytest
+
+from streaming.parts import (
+    ArgumentsDelta,
+    CallStarted,
+    FieldDelta,
+    FieldDone,
+    FieldValue,
+    Finished,
+    Part,
+    RefusalDelta,
+    TextDelta,
+    Usage,
+)
+
+PARTS: list[Part] = [
+    FieldDelta("a", "b"),
+    FieldDone("a"),
+    FieldValue("a", "b"),
+    CallStarted(0, "a", "b"),
+    ArgumentsDelta(0, "a"),
+    TextDelta("a"),
+    RefusalDelta("a"),
+    Usage(0, 0, 0),
+    Finished("a"),
+]
+
+
+def test_parts_with_the_same_fields_are_equal() -> None:
+    assert copy.deepcopy(PARTS) == PARTS
+    assert FieldDelta("a", "b") == FieldDelta("a", "b", 0) != FieldDelta("a", "b", 1)
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(PARTS, 2)))
+def test_parts_of_two_kinds_are_never_equal(one: Part, other: Part) -> None:
+    assert one != other
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: type(part).__name__)
+def test_a_part_takes_no_other_attribute(part: Part) -> None:
+    with pytest.raises(AttributeError):
+        part.more = 1  # type: ignore[union-attr]
+
+
+def test_parts_can_be_encoded() -> None:
+    assert orjson.loads(orjson.dumps(PARTS))[0] == {"name": "a", "text": "b", "call": 0}
