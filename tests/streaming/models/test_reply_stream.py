@@ -1,0 +1,240 @@
+"""The reading path over byte sources in memory: retries, deadlines across them, cuts anywhere."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming.models.byte_source import ByteSource
+from streaming.models.chat_model import Deadlines
+from streaming.models.errors import (
+    ModelAuthError,
+    ModelError,
+    ModelRateLimitedError,
+    ModelTimeoutError,
+    ModelUnavailableError,
+)
+from streaming.models.reply_stream import stream_reply
+from streaming.models.retry import RetryPolicy
+from streaming.parts import FieldDelta, FieldDone, Finished, Part, Usage
+from tests.streaming.models.openai_endpoint import (
+    DONE,
+    call,
+    call_events,
+    chunk,
+    reply_events,
+    usage,
+)
+
+PATIENT = Deadlines(first_token=10.0, between_chunks=10.0, total=10.0)
+
+
+class Source:
+    """Bytes in memory; an error among them is raised in its turn."""
+
+    def __init__(self, *reads: bytes | ModelError) -> None:
+        self._reads = list(reads)
+        self.closed = 0
+
+    async def read(self) -> bytes:
+        if not self._reads:
+            return b""
+        read = self._reads.pop(0)
+        if isinstance(read, ModelError):
+            raise read
+        return read
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+class Provider:
+    """Answers each request with the next of `answers`; records waits instead of waiting."""
+
+    def __init__(self, *answers: ByteSource | ModelError) -> None:
+        self._answers = list(answers)
+        self.requests = 0
+        self.waits: list[float] = []
+
+    async def open(self) -> ByteSource:
+        self.requests += 1
+        answer = self._answers.pop(0)
+        if isinstance(answer, ModelError):
+            raise answer
+        return answer
+
+    async def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+
+async def read(
+    provider: Provider,
+    *,
+    deadlines: Deadlines = PATIENT,
+    sleep: Callable[[float], Awaitable[None]] | None = None,
+) -> list[list[Part]]:
+    reply = stream_reply(
+        provider.open,
+        function="reply",
+        deadlines=deadlines,
+        retry=RetryPolicy(retries=2, first_wait=0.5),
+        sleep=sleep or provider.wait,
+        chance=lambda: 0.5,
+    )
+    async with asyncio.timeout(10), aclosing(reply):
+        return [parts async for parts in reply]
+
+
+def text_of(reads: Sequence[Sequence[Part]]) -> str:
+    return "".join(p.text for parts in reads for p in parts if isinstance(p, FieldDelta))
+
+
+def good_source() -> Source:
+    return Source(*reply_events('{"content": "Hi"}'))
+
+
+async def test_a_request_that_failed_is_sent_again_after_a_growing_wait() -> None:
+    provider = Provider(ModelUnavailableError(), ModelUnavailableError(), good_source())
+
+    assert text_of(await read(provider)) == "Hi"
+    assert provider.waits == [0.25, 0.5]
+
+
+async def test_the_last_error_is_the_one_raised() -> None:
+    last = ModelRateLimitedError(retry_after=2.0)
+    provider = Provider(ModelUnavailableError(), ModelUnavailableError(), last)
+
+    with pytest.raises(ModelRateLimitedError) as caught:
+        await read(provider)
+    assert caught.value is last
+    assert caught.value.__context__ is None
+
+
+async def test_what_cannot_pass_is_not_tried_again() -> None:
+    provider = Provider(ModelAuthError())
+
+    with pytest.raises(ModelAuthError):
+        await read(provider)
+    assert provider.requests == 1
+
+
+async def test_a_stream_that_breaks_before_its_first_part_is_asked_for_again() -> None:
+    broken = Source(chunk({"role": "assistant"}), ModelUnavailableError())
+    provider = Provider(broken, good_source())
+
+    assert text_of(await read(provider)) == "Hi"
+    assert broken.closed == 1
+
+
+async def test_a_stream_that_breaks_after_its_first_part_is_not() -> None:
+    provider = Provider(
+        Source(*call_events('{"content": "H'), ModelUnavailableError()), good_source()
+    )
+
+    with pytest.raises(ModelUnavailableError):
+        await read(provider)
+    assert provider.requests == 1
+
+
+async def test_the_first_token_s_deadline_spans_the_retries() -> None:
+    async def sleep(seconds: float) -> None:
+        await asyncio.Event().wait()
+
+    provider = Provider(ModelUnavailableError(), good_source())
+    deadlines = Deadlines(first_token=0.3, between_chunks=10.0, total=10.0)
+
+    with pytest.raises(ModelTimeoutError) as caught:
+        await read(provider, deadlines=deadlines, sleep=sleep)
+    assert caught.value.phase == "first_token"
+    assert provider.requests == 1
+
+
+async def test_a_wait_that_cannot_end_in_time_is_not_begun() -> None:
+    provider = Provider(ModelRateLimitedError(retry_after=11.0), good_source())
+
+    with pytest.raises(ModelRateLimitedError):
+        await read(provider)
+    assert provider.waits == []
+
+
+async def test_every_source_is_closed_once() -> None:
+    first, second = Source(), good_source()
+    provider = Provider(ModelUnavailableError(), second, first)
+
+    await read(provider)
+
+    assert (first.closed, second.closed) == (0, 1)
+
+
+async def test_a_consumer_that_leaves_closes_the_source() -> None:
+    source = good_source()
+    reply = stream_reply(
+        Provider(source).open, function="reply", deadlines=PATIENT, retry=RetryPolicy()
+    )
+
+    async with aclosing(reply):
+        await anext(reply)
+        assert source.closed == 0
+    assert source.closed == 1
+
+
+async def test_the_end_comes_last_and_alone_is_never_empty() -> None:
+    events = [
+        *call_events('{"content": "Hi"}'),
+        chunk(finish_reason="stop"),
+        usage(),
+        usage({"prompt_tokens": 11, "completion_tokens": 8, "total_tokens": 19}),
+        DONE,
+    ]
+
+    reads = await read(Provider(Source(*events)))
+
+    assert all(reads)
+    assert [type(part) for parts in reads[-3:] for part in parts] == [Usage, Usage, Finished]
+
+
+async def test_nothing_after_the_end_mark_is_read() -> None:
+    source = Source(b"".join([*reply_events('{"content": "Hi"}'), call("again"), b"data: {\n\n"]))
+
+    reads = await read(Provider(source))
+
+    assert text_of(reads) == "Hi"
+    assert reads[-1][-1] == Finished("stop")
+
+
+async def test_an_end_mark_without_a_blank_line_counts() -> None:
+    events = [*call_events('{"content": "Hi"}'), chunk(finish_reason="stop"), b"data: [DONE]\n"]
+
+    reads = await read(Provider(Source(*events)))
+
+    assert reads[-1] == [Finished("stop")]
+
+
+async def test_a_late_delta_after_the_finish_reason_is_kept() -> None:
+    events = [call('{"content": "', name="reply"), chunk(finish_reason="stop"), call('Hi"}'), DONE]
+
+    assert text_of(await read(Provider(Source(*events)))) == "Hi"
+
+
+@given(
+    content=st.text(max_size=40),
+    size=st.integers(1, 12),
+    cuts=st.lists(st.integers(1, 2000), max_size=30),
+)
+def test_the_parts_do_not_depend_on_the_reads(content: str, size: int, cuts: list[int]) -> None:
+    body = b"".join(reply_events(json.dumps({"content": content}), size=size))
+    edges = [0, *sorted(cut for cut in set(cuts) if cut < len(body)), len(body)]
+    pieces = [body[a:b] for a, b in pairwise(edges)]
+
+    reads = asyncio.run(read(Provider(Source(*pieces))))
+
+    mended = content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert text_of(reads) == mended
+    parts = [part for parts in reads for part in parts]
+    assert parts.count(FieldDone(name="content", call=0)) == 1
+    assert parts[-1] == Finished("stop")
