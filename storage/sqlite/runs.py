@@ -33,7 +33,7 @@ _LIVE_IN_SESSION = """
 """
 
 _LIVE = """
-    SELECT * FROM runs
+    SELECT * FROM runs INDEXED BY runs_live
     WHERE tenant_id = ? AND user_id = ? AND state IN ('queued', 'running')
     ORDER BY created_at, position LIMIT 100
 """

@@ -72,14 +72,17 @@ class Segments:
         self._loop = asyncio.get_running_loop()
         self._background = ThreadPoolExecutor(1, thread_name_prefix="makoto-journal")
         self._dirty = False
+        self._closed = False
         self._sync_due: asyncio.Handle | None = None
 
     def current(self) -> Segment:
         """Return the file that the next frame goes to.
 
         Raises:
-            OSError: a new one is needed and cannot be made.
+            OSError: a new one is needed and cannot be made, or the journal is closed.
         """
+        if self._closed:
+            raise OSError(errno.EBADF, "closed")
         if self._current is not None and self._current.size >= self._segment_bytes:
             self._retire(self._current)
         if self._current is None:
@@ -115,6 +118,7 @@ class Segments:
 
     async def aclose(self) -> None:
         """Sync and close; delete the current file when no run needs it. Harmless when repeated."""
+        self._closed = True
         if self._sync_due is not None:
             self._sync_due.cancel()
         if self._current is not None:
