@@ -1,6 +1,7 @@
 """The runs that are live in this process, and the feeds that its connections follow."""
 
-from collections import defaultdict
+import asyncio
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
 from gateway.runs.feed import Feed
@@ -18,6 +19,7 @@ class LiveRuns:
     def __init__(self, make: Callable[[Owner, Run], LiveRun]) -> None:
         self._make = make
         self._runs: dict[str, LiveRun] = {}
+        self._unfinished: Counter[Owner] = Counter()
         self._feeds: defaultdict[str, set[Feed]] = defaultdict(set)
 
     def __len__(self) -> int:
@@ -32,6 +34,7 @@ class LiveRuns:
         live = self._runs.get(run.run_id)
         if live is None:
             live = self._runs[run.run_id] = self._make(owner, run)
+            self._unfinished[owner] += 1
         return live
 
     def find(self, owner: Owner, run_id: str) -> LiveRun | None:
@@ -41,7 +44,7 @@ class LiveRuns:
 
     def count(self, owner: Owner) -> int:
         """Return how many runs of that owner are queued or under way here."""
-        return sum(live.owner == owner and not live.feed.complete for live in self._runs.values())
+        return self._unfinished[owner]
 
     def of_session(self, owner: Owner, session_id: str) -> list[LiveRun]:
         """Return that owner's live runs in one session, oldest first."""
@@ -51,9 +54,15 @@ class LiveRuns:
             if live.owner == owner and live.run.session_id == session_id
         ]
 
-    def drop(self, run_id: str) -> None:
-        """Forget an ended run; readers that are not at its end yet keep their feed."""
-        self._runs.pop(run_id, None)
+    def retire(self, live: LiveRun, *, linger_s: float) -> None:
+        """Say that a run has ended; it can be resumed from memory for `linger_s` seconds more.
+
+        Readers that are not at its end by then keep their feed.
+        """
+        self._unfinished[live.owner] -= 1
+        if not self._unfinished[live.owner]:
+            del self._unfinished[live.owner]
+        asyncio.get_running_loop().call_later(linger_s, self._runs.pop, live.run.run_id, None)
 
     def follow(self, feed: Feed, connection_id: str, *, after: int) -> None:
         """Make a connection a reader of that feed, until it leaves or the feed is complete."""

@@ -28,13 +28,14 @@ class RunTasks:
         self._generate = generate
         self._live = live
         self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def start(self, live: LiveRun) -> None:
-        """See `RunStarter.start`."""
-        if live.started:
+        """See `RunStarter.start`. While draining nothing begins: it waits for the next process."""
+        if live.started or self._draining:
             return
         live.started = True
         task = asyncio.create_task(self._run(live), name=f"run {live.run.run_id}")
@@ -48,6 +49,7 @@ class RunTasks:
             patience_s: how long they may go on as they are, in seconds.
             interrupt_s: how long they then have to store what there is.
         """
+        self._draining = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=patience_s)
         for live in self._live.all():
@@ -64,7 +66,7 @@ class RunTasks:
             following = await self._generate(live)
         except Exception:
             log.exception("generation broke", extra={"run_id": live.run.run_id})
-            return
-        asyncio.get_running_loop().call_later(LINGER_S, self._live.drop, live.run.run_id)
+            following = None
+        self._live.retire(live, linger_s=LINGER_S)
         if following is not None:
             self.start(self._live.open(live.owner, following))

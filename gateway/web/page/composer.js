@@ -1,0 +1,65 @@
+/** The message field with its two buttons. */
+
+import { byId } from "./elements.js";
+
+export class Composer {
+  #field = byId("message");
+  #send = byId("send");
+  #stop = byId("stop");
+  #onSend;
+  #isLive = false;
+
+  constructor({ onSend, onStop }) {
+    this.#onSend = onSend;
+    this.#field.addEventListener("input", () => this.#fit());
+    this.#field.addEventListener("keydown", (event) => this.#key(event));
+    byId("composer").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    this.#stop.addEventListener("click", () => {
+      onStop();
+      this.focus();
+    });
+    document.addEventListener("keydown", (event) => {
+      const isTaken = event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]");
+      if (event.key === "Escape" && this.#isLive && !isTaken) onStop();
+    });
+    this.#fit();
+  }
+
+  /** An answer is under way, or not any more. */
+  setLive(isLive) {
+    this.#isLive = isLive;
+    if (!isLive && document.activeElement === this.#stop) this.#field.focus();
+    this.#stop.hidden = !isLive;
+  }
+
+  /** Not where it would bring up a keyboard that covers the conversation. */
+  focus() {
+    if (matchMedia("(hover: hover)").matches) this.#field.focus();
+  }
+
+  #key(event) {
+    // The Enter that ends an input method's composition: Safari reports it after the end, as key 229.
+    if (event.isComposing || event.keyCode === 229) return;
+    if (event.key !== "Enter" || event.shiftKey || event.ctrlKey || event.altKey || event.metaKey) return;
+    event.preventDefault();
+    this.#submit();
+  }
+
+  #submit() {
+    const content = this.#field.value.trim();
+    if (!content) return;
+    this.#field.value = "";
+    this.#fit();
+    this.#onSend(content);
+    this.focus();
+  }
+
+  #fit() {
+    this.#send.disabled = !this.#field.value.trim();
+    this.#field.style.height = "auto";
+    this.#field.style.height = `${this.#field.scrollHeight}px`;
+  }
+}

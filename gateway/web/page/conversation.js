@@ -1,0 +1,200 @@
+/** The open conversation: its turns from the history and from live runs, in order. */
+
+import { button, byId, make } from "./elements.js";
+import { EndFollower } from "./scrolling.js";
+import { Turn } from "./turn.js";
+
+const PAGE = 20;
+
+/** Each does what it says, with the scripted model too. */
+const SUGGESTIONS = [
+  ["Tell me something long", "and stop me half-way"],
+  ["日本語で話して", "in Japanese"],
+  ["Remember that I like green tea", "then look at Memories"],
+  ["Show me Markdown", "lists, a table, code"],
+];
+
+export class Conversation {
+  #client;
+  #heard;
+  #sessionId = null;
+  #turns = [];
+  #box = byId("turns");
+  #older = byId("older");
+  #end = new EndFollower(byId("transcript"), byId("transcript").firstElementChild, byId("latest"));
+  #opening = null; // what is being opened; answers for anything else come too late
+
+  /** `heard`: `session(id)`, `changed()`, `memories()`, `memoryChip()`, `live(isLive)`. */
+  constructor(client, heard) {
+    this.#client = client;
+    this.#heard = heard;
+    const cards = SUGGESTIONS.map(([text, why]) =>
+      button("suggestion", () => this.send(text), make("span", {}, text), make("small", {}, why)));
+    byId("suggestions").append(...cards);
+  }
+
+  /** Show a stored conversation, or a new one. */
+  async open(sessionId) {
+    if (sessionId === this.#sessionId && this.#opening) return;
+    const opening = (this.#opening = {});
+    this.#clear();
+    this.#sessionId = sessionId;
+    if (sessionId) await this.#load(opening);
+    if (opening !== this.#opening) return;
+    for (const run of this.#client.runs) {
+      const isHere = run.state === "sending" && run.kind === "send" && run.sessionId === sessionId;
+      if (isHere) this.#begin(run.content).attach(run);
+    }
+    this.#settle();
+    this.#end.follow();
+  }
+
+  send(content) {
+    const run = this.#client.send({ content, sessionId: this.#sessionId ?? undefined, ifBusy: "queue" });
+    this.#begin(content).attach(run);
+    this.#settle();
+    this.#end.follow();
+  }
+
+  /** Stop the answer that is being written. */
+  stop() {
+    const live = this.#turns.find((turn) => turn.isLive);
+    if (!live) return;
+    this.#client.cancel(live.run);
+    if (live.isLive) live.reply.paint();
+  }
+
+  // What is shown
+
+  #clear() {
+    for (const turn of this.#turns) turn.remove();
+    this.#turns = [];
+    this.#box.replaceChildren();
+    this.#older.hidden = true;
+    this.#settle();
+  }
+
+  #begin(content) {
+    const turn = this.#makeTurn();
+    turn.say(content);
+    this.#turns.push(turn);
+    this.#box.append(turn.element);
+    return turn;
+  }
+
+  #makeTurn() {
+    return new Turn({
+      again: (turn) => turn.attach(this.#client.regenerate(turn.messageId, { sessionId: this.#sessionId })),
+      resend: (turn) => {
+        this.#drop(turn);
+        this.send(turn.content);
+      },
+      memories: this.#heard.memoryChip,
+      changed: (run) => this.#changed(run),
+    });
+  }
+
+  #drop(turn) {
+    turn.remove();
+    this.#turns = this.#turns.filter((other) => other !== turn);
+  }
+
+  #changed(run) {
+    const turn = this.#turns.find((each) => each.run === run);
+    if (run.runId && turn?.isNews !== run.runId) {
+      turn.isNews = run.runId;
+      this.#join(turn, run);
+      this.#heard.changed();
+    }
+    if (run.end || run.error) {
+      this.#heard.changed();
+      if (run.memories.length) this.#heard.memories();
+    }
+    this.#settle();
+  }
+
+  /** A run was accepted: it has a session now, and perhaps the history has shown its message already. */
+  #join(turn, run) {
+    if (this.#sessionId === null) {
+      this.#sessionId = run.sessionId;
+      this.#heard.session(run.sessionId);
+    }
+    const stored = this.#turns.find((each) => each !== turn && each.messageId === run.messageId);
+    if (!stored) return;
+    this.#drop(turn);
+    stored.attach(run);
+  }
+
+  #settle() {
+    byId("welcome").hidden = this.#turns.length > 0 || this.#sessionId !== null;
+    this.#heard.live(this.#turns.some((turn) => turn.isLive));
+  }
+
+  // History
+
+  async #load(opening, before) {
+    const sessionId = this.#sessionId;
+    this.#older.hidden = true;
+    try {
+      const [{ items, next }, session] = await Promise.all([
+        this.#client.history(sessionId, { before, limit: PAGE }),
+        before ? null : this.#client.session(sessionId),
+      ]);
+      if (opening !== this.#opening) return;
+      this.#end.keeping(() => this.#prepend(items));
+      this.#older.hidden = !next;
+      this.#older.onclick = () => this.#load(opening, next);
+      if (session) await this.#followLive(session.active_run);
+    } catch (error) {
+      if (opening === this.#opening) this.#showFault(error, () => this.#load(opening, before));
+    }
+  }
+
+  /** Put older messages, newest first, before the turns. */
+  #prepend(items) {
+    for (const item of items) {
+      const messageId = item.role === "user" ? item.message_id : item.reply_to;
+      let turn = this.#turns.find((each) => each.messageId === messageId);
+      if (!turn) {
+        turn = this.#makeTurn();
+        turn.messageId = messageId;
+        this.#turns.unshift(turn);
+        this.#box.prepend(turn.element);
+      }
+      if (item.role === "assistant") {
+        turn.store(item);
+      } else {
+        turn.say(item.content);
+        turn.runId = item.run_id;
+      }
+    }
+  }
+
+  /** Follow what has no stored answer yet, and the answer that is being written again. */
+  async #followLive(activeRun) {
+    await Promise.allSettled(this.#client.runs.filter((run) => run.id).map((run) => run.accepted));
+    for (const turn of this.#turns) {
+      if (!turn.reply && turn.runId) turn.attach(this.#client.follow(turn.runId, { sessionId: this.#sessionId }));
+    }
+    if (!activeRun || this.#turns.some((turn) => turn.run?.runId === activeRun)) return;
+    const run = this.#client.follow(activeRun, { sessionId: this.#sessionId });
+    await firstUpdate(run);
+    this.#turns.find((turn) => turn.messageId === run.messageId)?.attach(run);
+  }
+
+  #showFault(error, retry) {
+    const isGone = error.code === "not_found";
+    const text = isGone ? "This conversation does not exist any more." : `It could not be loaded: ${error.message}`;
+    const again = isGone ? [] : [button("quiet-button", () => {
+      fault.remove();
+      void retry();
+    }, "Try again")];
+    const fault = make("p", { className: "empty" }, text, ...again);
+    this.#box.prepend(fault);
+  }
+}
+
+function firstUpdate(run) {
+  if (run.messageId || run.error) return Promise.resolve();
+  return new Promise((resolve) => run.addEventListener("update", resolve, { once: true }));
+}

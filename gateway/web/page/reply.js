@@ -1,0 +1,147 @@
+/** One answer on the page: live from a run, or as it was stored. */
+
+import { MarkdownView } from "../markdown.js";
+import { button, copyText, icon, iconButton, make } from "./elements.js";
+import { languageOf } from "./words.js";
+
+/** How an answer that did not end by itself is marked. */
+const LABELS = {
+  length: "Cut off at the length limit",
+  filtered: "Stopped by the content filter",
+  cancelled: "Stopped",
+  timeout: "The model took too long",
+  interrupted: "Interrupted",
+  error: "No answer",
+};
+
+const FACES = {
+  neutral: "🙂", happy: "😊", joy: "😄", sad: "😢", surprised: "😮", thoughtful: "🤔", excited: "🤩",
+  concerned: "😟", angry: "😠", calm: "😌",
+};
+
+export class Reply {
+  element;
+  run = null;
+  #text = make("div", { className: "text", dir: "auto" });
+  #tools = make("div", { className: "tools" });
+  #chips = make("div", { className: "chips" });
+  #foot = make("div", { className: "reply-foot" });
+  #markdown = new MarkdownView(this.#text);
+  #shown = 0; // characters of the run's text
+  #frame = null;
+  #unlisten = () => {};
+  #actions;
+
+  /** `actions`: `again()`, `memories()`, and `changed(run)` whenever the run has. */
+  constructor(actions) {
+    this.#actions = actions;
+    const seal = make("span", { className: "seal", lang: "ja", ariaHidden: "true" }, "誠");
+    const body = make("div", { className: "reply-body" }, this.#text, this.#tools, this.#chips, this.#foot);
+    this.element = make("article", { className: "reply", ariaLabel: "Makoto" }, seal, body);
+    this.#text.addEventListener("click", ({ target }) => {
+      const code = target.closest(".copy-code")?.closest("figure").querySelector("code");
+      if (code) void copyText(code.textContent, target.closest(".copy-code"));
+    });
+  }
+
+  get isLive() {
+    return this.run !== null && !this.run.end && !this.run.error;
+  }
+
+  /** Show a message of the history. */
+  store(message) {
+    this.#leave();
+    this.run = null;
+    this.#markdown.replace(message.content);
+    this.#paint(message, message.end ?? "stop", message.content);
+  }
+
+  /** Show a run, and follow it to its end. */
+  attach(run) {
+    this.#leave();
+    this.run = run;
+    this.#markdown.replace("");
+    this.#tools.replaceChildren();
+    this.#shown = 0;
+    this.#unlisten = run.on("update", (events) => {
+      if (events.some(({ type }) => type === "replaced")) this.#shown = Infinity;
+      for (const event of events) if (event.type === "tool_call.delta") this.#showCall(event);
+      this.#frame ??= requestAnimationFrame(() => this.paint());
+      this.#actions.changed(run);
+    });
+    this.paint();
+  }
+
+  /** Stop listening; the run itself goes on. */
+  #leave() {
+    this.#unlisten();
+    cancelAnimationFrame(this.#frame);
+    this.#frame = null;
+  }
+
+  remove() {
+    this.#leave();
+    this.element.remove();
+  }
+
+  paint() {
+    this.#frame = null;
+    const { run } = this;
+    if (this.#shown > run.text.length) this.#markdown.replace(run.text); // it was stored otherwise
+    else if (this.#shown < run.text.length) this.#markdown.append(run.text.slice(this.#shown));
+    this.#shown = run.text.length;
+    if (!this.isLive) this.#markdown.finish();
+    this.#paint(run, run.end?.reason ?? (run.error ? "error" : null), run.text);
+  }
+
+  #paint({ emotion, category, memories = [] }, end, text) {
+    this.#text.lang = languageOf(text.slice(0, 2_000));
+    this.element.ariaBusy = String(end === null);
+    this.element.dataset.state = end === null ? this.run.state : "ended";
+    this.#chips.replaceChildren(...this.#makeChips(emotion, category, memories));
+    this.#foot.replaceChildren(...(end === null ? this.#liveFoot() : this.#endFoot(end, text)));
+  }
+
+  *#makeChips(emotion, category, memories) {
+    const face = FACES[emotion];
+    if (emotion) yield make("span", { className: "chip", title: "Emotion" }, ...(face ? [`${face} `] : []), emotion);
+    if (category) yield make("span", { className: "chip", title: "Category" }, make("i", {}, "#"), category);
+    for (const { value } of memories) {
+      yield button("chip memory", () => this.#actions.memories(), icon("memory"), make("span", { dir: "auto" }, value));
+    }
+  }
+
+  *#liveFoot() {
+    if (this.run.cancelling) yield make("span", { className: "label" }, "Stopping…");
+  }
+
+  *#endFoot(end, text) {
+    const { error } = this.run ?? {};
+    const fault = this.run?.end?.error ?? error;
+    const isWhole = end === "stop";
+    if (!isWhole) {
+      const label = fault ? `${LABELS[end]}: ${fault.message}` : LABELS[end] ?? end;
+      yield make("span", { className: `label ${end}` }, label);
+      yield button("quiet-button", () => this.#actions.again(), icon("again"), "Try again");
+    }
+    if (this.run?.end?.saved === false && end !== "cancelled") {
+      yield make("span", { className: "label" }, "Could not be saved");
+    }
+    if (text && navigator.clipboard) {
+      const copy = iconButton("copy", "Copy the answer", () => void copyText(text, copy));
+      yield copy;
+    }
+    if (isWhole) yield iconButton("again", "Answer again", () => this.#actions.again());
+  }
+
+  /** A call of another function than the reply's own: passed on by the gateway, never carried out. */
+  #showCall({ call, name, arguments: more = "" }) {
+    const found = this.#tools.querySelector(`[data-call="${call}"]`);
+    const box = found ?? make("details", { dataset: { call } },
+      make("summary", {}, "Asked for ", make("code")), make("pre", {}, make("code")));
+    if (!found) this.#tools.append(box);
+    const [title, body] = box.querySelectorAll("code");
+    if (name) title.textContent = name;
+    body.append(more);
+  }
+}

@@ -1,0 +1,149 @@
+/** The list of conversations: which one is open, renaming, deleting. */
+
+import { confirmed } from "./confirm.js";
+import { button, byId, iconButton, make } from "./elements.js";
+import { daysAgo, languageOf } from "./words.js";
+
+const PAGE = 30;
+
+export class Sessions {
+  #client;
+  #onOpen;
+  #box = byId("sessions");
+  #items = [];
+  #next;
+  #current = null;
+  #renaming = null;
+
+  constructor(client, { onOpen }) {
+    this.#client = client;
+    this.#onOpen = onOpen;
+  }
+
+  /** Show this conversation; `null` begins a new one. */
+  open(sessionId) {
+    this.select(sessionId);
+    this.#onOpen(sessionId);
+  }
+
+  /** Mark a conversation as the open one: in the list, the title and the address. */
+  select(sessionId) {
+    this.#current = sessionId;
+    const hash = sessionId ? `#session=${encodeURIComponent(sessionId)}` : "";
+    if (location.hash !== hash) history.pushState(null, "", hash || location.pathname);
+    this.#show();
+  }
+
+  refresh() {
+    return this.#load();
+  }
+
+  async #load(before) {
+    try {
+      const { items, next } = await this.#client.sessions({ before, limit: PAGE });
+      this.#items = before ? [...this.#items, ...items] : items;
+      this.#next = next;
+    } catch {
+      return; // the connection's own notice says why; `ready` loads again
+    }
+    this.#show();
+  }
+
+  #show() {
+    this.#showTitle();
+    if (this.#renaming) return; // somebody is typing in the list
+    const focused = this.#box.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    this.#box.replaceChildren(...this.#groups());
+    if (!this.#items.length) this.#box.append(make("p", { className: "empty" }, "No conversations yet."));
+    if (this.#next) this.#box.append(button("quiet-button", () => this.#load(this.#next), "Show more"));
+    if (focused) this.#focus(focused);
+  }
+
+  #showTitle() {
+    const title = this.#items.find((item) => item.session_id === this.#current)?.title;
+    byId("title").textContent = title ?? "New conversation";
+    byId("title").lang = languageOf(title ?? "");
+    document.title = title ? `${title} · Makoto` : "Makoto";
+  }
+
+  *#groups() {
+    let list;
+    let last;
+    for (const item of this.#items) {
+      const group = groupOf(item);
+      if (group !== last) {
+        last = group;
+        list = make("ul", { className: "sessions" });
+        yield make("h2", {}, group);
+        yield list;
+      }
+      list.append(this.#row(item));
+    }
+  }
+
+  #row(item) {
+    const isCurrent = item.session_id === this.#current;
+    const title = make("span", { className: "session-title", lang: languageOf(item.title), dir: "auto" }, item.title);
+    const open = button("session", () => this.open(item.session_id), title);
+    open.dataset.key = item.session_id;
+    if (isCurrent) open.ariaCurrent = "page";
+    if (item.active_run) open.append(make("span", { className: "pulse", title: "An answer is being written" }));
+    const row = make("li", { className: isCurrent ? "current" : "" }, open);
+    const rename = iconButton("edit", `Rename: ${item.title}`, () => this.#rename(item, row));
+    const remove = iconButton("trash", `Delete: ${item.title}`, () => this.#delete(item));
+    row.append(make("span", { className: "row-actions" }, rename, remove));
+    return row;
+  }
+
+  #rename(item, row) {
+    const input = make("input", { value: item.title, maxLength: 200, ariaLabel: "Title", dir: "auto" });
+    const form = (this.#renaming = make("form", { className: "rename" }, input));
+    const end = (isKept) => {
+      if (this.#renaming !== form) return;
+      this.#renaming = null;
+      const title = input.value.trim();
+      if (isKept && title && title !== item.title) {
+        item.title = title;
+        this.#client.renameSession(item.session_id, title).catch(() => this.refresh());
+      }
+      this.#show();
+      this.#focus(item.session_id);
+    };
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      end(true);
+    });
+    input.addEventListener("blur", () => end(true));
+    input.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || event.isComposing) return;
+      event.preventDefault();
+      end(false);
+    });
+    row.replaceChildren(form);
+    input.select();
+  }
+
+  async #delete(item) {
+    const text = `“${item.title}” and its messages will be gone for good.`;
+    if (!(await confirmed({ title: "Delete this conversation?", text, action: "Delete" }))) return;
+    try {
+      await this.#client.forgetSession(item.session_id);
+    } catch (error) {
+      if (error.code !== "not_found") return;
+    }
+    this.#items = this.#items.filter((other) => other.session_id !== item.session_id);
+    if (item.session_id === this.#current) this.open(null);
+    else this.#show();
+  }
+
+  #focus(sessionId) {
+    this.#box.querySelector(`[data-key="${CSS.escape(sessionId)}"]`)?.focus();
+  }
+}
+
+function groupOf({ updated_at: updated }) {
+  const days = daysAgo(updated);
+  if (days === 0) return "Today";
+  if (days === 1) return "Yesterday";
+  return days < 8 ? "This week" : "Earlier";
+}
