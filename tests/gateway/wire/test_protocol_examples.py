@@ -146,7 +146,9 @@ def test_the_table_of_close_codes_is_whole() -> None:
 
 
 def test_the_table_of_reasons_is_whole() -> None:
-    assert [row[0].strip("`") for row in rows("| `reason` | the text is")] == list(get_args(DoneReason))
+    assert [row[0].strip("`") for row in rows("| `reason` | the text is")] == list(
+        get_args(DoneReason)
+    )
 
 
 def test_every_link_leads_somewhere() -> None:
