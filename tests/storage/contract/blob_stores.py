@@ -12,6 +12,9 @@ from storage.blobs.signing import PATH
 from storage.errors import UploadRejectedError
 
 
+PIECE = 10_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobHost:
     """A store and what stands before it: clients that use its URLs at the time they are told.
@@ -47,8 +50,8 @@ async def put_file(blobs: FileBlobs, url: str, body: bytes, now: float) -> bool:
     """Do what the gateway's route does with a `PUT`."""
 
     async def pieces() -> AsyncIterator[bytes]:
-        for start in range(0, len(body), 5):
-            yield body[start : start + 5]
+        for start in range(0, len(body), PIECE):
+            yield body[start : start + PIECE]
 
     key, query = parts_of(url)
     ref = blobs.verify_upload(key, query, now=now)
