@@ -58,8 +58,7 @@ class LiveRun:
         self._outstanding = 0
         self._refusing_since: float | None = None
         self._retrying = False
-        self._settled: asyncio.Event = asyncio.Event()
-        self._settled.set()
+        self._settling: asyncio.Event | None = None
         self._stop: Callable[[], object] | None = None
 
     @property
@@ -98,8 +97,10 @@ class LiveRun:
         """
         if self.sealed or not events:
             return
+        if len(events) == 1 and len(events[0]) <= SPILL_ABOVE_BYTES and self._spilling is None:
+            self._append(events, events[0], None)  # nearly always
+            return
         self._unnumbered.extend(events)
-        self._settled.clear()
         self._advance()
 
     async def settle(self) -> None:
@@ -107,7 +108,9 @@ class LiveRun:
 
         Bounded by `VOLATILE_AFTER_S` and the time a blob store may take. Cancelling is safe.
         """
-        await self._settled.wait()
+        if not self._is_settled():
+            self._settling = asyncio.Event()
+            await self._settling.wait()
 
     def end(self, events: Sequence[bytes], *, saved: bool) -> None:
         """Post the last events, the terminal one among them, that `finish` has stored (or could not).
@@ -167,6 +170,8 @@ class LiveRun:
         self._advance()
 
     def _append(self, events: Sequence[LoggedEvent], body: bytes, blob: BlobRef | None) -> None:
+        if self.sealed:
+            return
         first = self.last_seq + 1
         self.feed.events.extend(events)
         if self.volatile:
@@ -226,9 +231,12 @@ class LiveRun:
         self.sealed = True
         self._unkept.clear()
         self._unnumbered.clear()
-        self._settled.set()
+        self._check_settled()
         self.interrupt()
 
+    def _is_settled(self) -> bool:
+        return not self._unkept and not self._unnumbered and self._spilling is None
+
     def _check_settled(self) -> None:
-        if not self._unkept and not self._unnumbered and self._spilling is None:
-            self._settled.set()
+        if self._settling is not None and self._is_settled():
+            self._settling.set()
