@@ -9,6 +9,7 @@ export class Composer {
   #onSend;
   #isLive = false;
 
+  /** `onSend` returns false for a message that cannot be sent just now; it then stays in the field. */
   constructor({ onSend, onStop }) {
     this.#onSend = onSend;
     this.#field.addEventListener("input", () => this.#fit());
@@ -50,10 +51,9 @@ export class Composer {
 
   #submit() {
     const content = this.#field.value.trim();
-    if (!content) return;
+    if (!content || this.#onSend(content) === false) return;
     this.#field.value = "";
     this.#fit();
-    this.#onSend(content);
     this.focus();
   }
 

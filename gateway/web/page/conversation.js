@@ -43,17 +43,18 @@ export class Conversation {
     if (opening !== this.#opening) return;
     for (const run of this.#client.runs) {
       const isHere = run.state === "sending" && run.kind === "send" && run.sessionId === sessionId;
-      if (isHere) this.#begin(run.content).attach(run);
+      if (isHere) this.#attach(this.#begin(run.content), run);
     }
-    this.#settle();
     this.#end.follow();
   }
 
+  /** Returns false, and sends nothing, while it is not known yet which conversation this becomes. */
   send(content) {
+    if (this.#sessionId === null && this.#turns.some((turn) => turn.run?.state === "sending")) return false;
     const run = this.#client.send({ content, sessionId: this.#sessionId ?? undefined, ifBusy: "queue" });
-    this.#begin(content).attach(run);
-    this.#settle();
+    this.#attach(this.#begin(content), run);
     this.#end.follow();
+    return true;
   }
 
   /** Stop the answer that is being written. */
@@ -84,14 +85,19 @@ export class Conversation {
 
   #makeTurn() {
     return new Turn({
-      again: (turn) => turn.attach(this.#client.regenerate(turn.messageId, { sessionId: this.#sessionId })),
-      resend: (turn) => {
-        this.#drop(turn);
-        this.send(turn.content);
-      },
+      again: (turn) => (turn.messageId ? this.#again(turn) : this.#resend(turn)),
+      resend: (turn) => this.#resend(turn),
       memories: this.#heard.memoryChip,
-      changed: (run) => this.#changed(run),
     });
+  }
+
+  #again(turn) {
+    this.#attach(turn, this.#client.regenerate(turn.messageId, { sessionId: this.#sessionId }));
+  }
+
+  #resend(turn) {
+    this.#drop(turn);
+    this.send(turn.content);
   }
 
   #drop(turn) {
@@ -99,28 +105,27 @@ export class Conversation {
     this.#turns = this.#turns.filter((other) => other !== turn);
   }
 
-  #changed(run) {
-    const turn = this.#turns.find((each) => each.run === run);
-    if (run.runId && turn?.isNews !== run.runId) {
-      turn.isNews = run.runId;
-      this.#join(turn, run);
-      this.#heard.changed();
-    }
-    if (run.end || run.error) {
+  #attach(turn, run) {
+    turn.attach(run);
+    this.#settle();
+    run.accepted.then(() => this.#join(turn, run), () => {});
+    run.done.catch(() => {}).then(() => {
+      this.#settle();
       this.#heard.changed();
       if (run.memories.length) this.#heard.memories();
-    }
-    this.#settle();
+    });
   }
 
   /** A run was accepted: it has a session now, and perhaps the history has shown its message already. */
   #join(turn, run) {
+    this.#heard.changed();
+    if (!this.#turns.includes(turn)) return;
     if (this.#sessionId === null) {
       this.#sessionId = run.sessionId;
       this.#heard.session(run.sessionId);
     }
     const stored = this.#turns.find((each) => each !== turn && each.messageId === run.messageId);
-    if (!stored) return;
+    if (!stored || !run.messageId) return;
     this.#drop(turn);
     stored.attach(run);
   }
@@ -174,12 +179,13 @@ export class Conversation {
   async #followLive(activeRun) {
     await Promise.allSettled(this.#client.runs.filter((run) => run.id).map((run) => run.accepted));
     for (const turn of this.#turns) {
-      if (!turn.reply && turn.runId) turn.attach(this.#client.follow(turn.runId, { sessionId: this.#sessionId }));
+      if (!turn.reply && turn.runId) this.#attach(turn, this.#client.follow(turn.runId, { sessionId: this.#sessionId }));
     }
     if (!activeRun || this.#turns.some((turn) => turn.run?.runId === activeRun)) return;
     const run = this.#client.follow(activeRun, { sessionId: this.#sessionId });
     await firstUpdate(run);
-    this.#turns.find((turn) => turn.messageId === run.messageId)?.attach(run);
+    const turn = this.#turns.find((each) => each.messageId === run.messageId);
+    if (turn) this.#attach(turn, run);
   }
 
   #showFault(error, retry) {

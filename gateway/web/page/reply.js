@@ -1,5 +1,6 @@
 /** One answer on the page: live from a run, or as it was stored. */
 
+import { Run } from "../makoto.js";
 import { MarkdownView } from "../markdown.js";
 import { button, copyText, icon, iconButton, make } from "./elements.js";
 import { languageOf } from "./words.js";
@@ -22,21 +23,24 @@ const FACES = {
 export class Reply {
   element;
   run = null;
+  /** What it shows: a run, or a message of the history. */
+  shown = null;
   #text = make("div", { className: "text", dir: "auto" });
   #tools = make("div", { className: "tools" });
   #chips = make("div", { className: "chips" });
   #foot = make("div", { className: "reply-foot" });
   #markdown = new MarkdownView(this.#text);
-  #shown = 0; // characters of the run's text
+  #length = 0; // characters of the run's text that are shown
   #frame = null;
   #unlisten = () => {};
   #actions;
 
-  /** `actions`: `again()`, `memories()`, and `changed(run)` whenever the run has. */
+  /** `actions`: `again()`, `memories()`, and `changed()` when the run has. */
   constructor(actions) {
     this.#actions = actions;
     const seal = make("span", { className: "seal", lang: "ja", ariaHidden: "true" }, "誠");
-    const body = make("div", { className: "reply-body" }, this.#text, this.#tools, this.#chips, this.#foot);
+    const meta = make("div", { className: "meta" }, this.#chips, this.#foot);
+    const body = make("div", { className: "reply-body" }, this.#text, this.#tools, meta);
     this.element = make("article", { className: "reply", ariaLabel: "Makoto" }, seal, body);
     this.#text.addEventListener("click", ({ target }) => {
       const code = target.closest(".copy-code")?.closest("figure").querySelector("code");
@@ -48,10 +52,17 @@ export class Reply {
     return this.run !== null && !this.run.end && !this.run.error;
   }
 
+  show(answer) {
+    if (answer instanceof Run) this.attach(answer);
+    else this.store(answer);
+  }
+
   /** Show a message of the history. */
   store(message) {
     this.#leave();
     this.run = null;
+    this.shown = message;
+    this.#tools.replaceChildren();
     this.#markdown.replace(message.content);
     this.#paint(message, message.end ?? "stop", message.content);
   }
@@ -59,15 +70,15 @@ export class Reply {
   /** Show a run, and follow it to its end. */
   attach(run) {
     this.#leave();
-    this.run = run;
+    this.run = this.shown = run;
     this.#markdown.replace("");
     this.#tools.replaceChildren();
-    this.#shown = 0;
+    this.#length = 0;
     this.#unlisten = run.on("update", (events) => {
-      if (events.some(({ type }) => type === "replaced")) this.#shown = Infinity;
+      if (events.some(({ type }) => type === "replaced")) this.#length = Infinity;
       for (const event of events) if (event.type === "tool_call.delta") this.#showCall(event);
       this.#frame ??= requestAnimationFrame(() => this.paint());
-      this.#actions.changed(run);
+      this.#actions.changed();
     });
     this.paint();
   }
@@ -87,9 +98,9 @@ export class Reply {
   paint() {
     this.#frame = null;
     const { run } = this;
-    if (this.#shown > run.text.length) this.#markdown.replace(run.text); // it was stored otherwise
-    else if (this.#shown < run.text.length) this.#markdown.append(run.text.slice(this.#shown));
-    this.#shown = run.text.length;
+    if (this.#length > run.text.length) this.#markdown.replace(run.text); // it was stored otherwise
+    else if (this.#length < run.text.length) this.#markdown.append(run.text.slice(this.#length));
+    this.#length = run.text.length;
     if (!this.isLive) this.#markdown.finish();
     this.#paint(run, run.end?.reason ?? (run.error ? "error" : null), run.text);
   }

@@ -9,14 +9,15 @@ const LONG = 1_500; // characters; a longer message is folded
 export class Turn {
   element = make("section", { className: "turn" });
   reply = null;
-  /** The id of the user's message, once the server has given it one. */
+  /** The id of the user's message, once the server has given it one; of a stored one also its run's. */
   messageId = null;
+  runId = null;
   #said = null;
-  #status = make("p", { className: "said-status" });
+  #status = make("p", { className: "said-status", role: "status" });
   #actions;
-  #stored = null;
+  #before = null; // the answer that a new one is to replace
 
-  /** `actions`: `again(turn)`, `resend(turn)`, `memories()`, `changed(run)`. */
+  /** `actions`: `again(turn)`, `resend(turn)`, `memories()`. */
   constructor(actions) {
     this.#actions = actions;
   }
@@ -52,14 +53,13 @@ export class Turn {
 
   /** Show a stored answer, unless a newer one is there. */
   store(message) {
-    if (this.reply) return;
-    this.#stored = message;
-    this.#makeReply().store(message);
+    if (!this.reply) this.#makeReply().store(message);
   }
 
   /** Show a run that answers this turn. */
   attach(run) {
     if (this.run === run) return;
+    this.#before = this.reply?.shown ?? null;
     (this.reply ?? this.#makeReply()).attach(run);
     this.update();
   }
@@ -69,17 +69,21 @@ export class Turn {
     const { run } = this;
     if (!run) return;
     this.messageId ??= run.messageId;
-    const isSending = run.state === "sending" && run.kind === "send";
-    const isRefused = run.state === "failed" && !run.runId;
-    this.#status.textContent = isSending ? "Sending…" : "";
-    this.element.classList.toggle("sending", isSending);
-    this.reply.element.hidden = isSending || (isRefused && run.kind === "send");
-    if (!isRefused) return;
+    const isUnsent = run.kind === "send" && !run.runId;
+    this.element.classList.toggle("sending", isUnsent && run.state === "sending");
+    this.reply.element.hidden = isUnsent && !run.end;
+    this.#status.replaceChildren();
+    if (isUnsent && run.state === "sending") this.#status.textContent = "Sending…";
+    if (!run.runId && run.error) this.#refused(run);
+  }
+
+  #refused(run) {
+    const what = run.kind === "send" ? "Not sent" : "Not answered again";
+    this.#status.append(make("span", { className: "label error" }, `${what}: ${run.error.message}`));
     if (run.kind === "send") {
-      const again = button("quiet-button", () => this.#actions.resend(this), "Send again");
-      this.#status.replaceChildren(make("span", { className: "label error" }, `Not sent: ${run.error.message}`), again);
-    } else if (this.#stored) {
-      this.reply.store(this.#stored); // the older answer is still the answer
+      this.#status.append(button("quiet-button", () => this.#actions.resend(this), "Send again"));
+    } else if (this.#before) {
+      this.reply.show(this.#before); // it is still the answer
     }
   }
 
@@ -92,10 +96,7 @@ export class Turn {
     this.reply = new Reply({
       again: () => this.#actions.again(this),
       memories: this.#actions.memories,
-      changed: (run) => {
-        this.update();
-        this.#actions.changed(run);
-      },
+      changed: () => this.update(),
     });
     this.element.append(this.reply.element);
     return this.reply;
