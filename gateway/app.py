@@ -144,7 +144,7 @@ class Gateway:
             case commands.Hello(token=str()) | commands.Auth() | commands.Ping():
                 return
         if connection.owner is None:
-            raise AuthRequiredError
+            raise AuthExpiredError if connection.auth_expires_at else AuthRequiredError
         if connection.auth_expires_at + AUTH_GRACE_S <= self._clock():
             raise AuthExpiredError
 

@@ -190,7 +190,8 @@ class Connection:
     Attributes:
         owner: `None` until a `hello` with a token has identified it.
         issuer: of the token it was identified by; empty until then.
-        auth_expires_at: when its identity expires (0 while unidentified).
+        auth_expires_at: when its identity expires; while unidentified 0, or when the token that it
+            came with was found to have expired.
         expires_at: when the platform closes it, whatever happens.
     """
 

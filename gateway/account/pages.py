@@ -1,9 +1,10 @@
 """Pages that fit a frame: as many whole items as it holds; one that is too large alone is spilled."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from gateway.wire.answers import Item, MemoryItem, MessageItem, Page, SessionItem, milliseconds
+from gateway.wire.events import DoneReason
 from gateway.wire.limits import FRAME_TARGET_BYTES
 from storage.records import Memory, Message, Session
 from storage.records import Page as StoredPage
@@ -57,7 +58,7 @@ def message_item(message: Message) -> MessageItem:
         reply_to=message.reply_to,
         emotion=message.emotion,
         category=message.category,
-        end=message.end,
+        end=cast("DoneReason | None", message.end),
     )
 
 

@@ -74,13 +74,21 @@ class Admission:
             StorageUnavailableError: the connection cannot be stored.
         """
         offer = read_handshake(handshake.headers, handshake.query, policy=self._policy)
-        principal = await self._principal(offer.credential)
         now = self._clock()
+        principal: Principal | None = None
+        auth_expires_at = 0.0
+        try:
+            principal = await self._principal(offer.credential)
+        except TokenExpiredError:
+            # A refused handshake tells a browser nothing; let it in to hear `auth.expired`.
+            if not self._policy.admits_unidentified:
+                raise
+            auth_expires_at = now
         connection = Connection(
             connection_id=handshake.connection_id,
             owner=principal.owner if principal else None,
             issuer=principal.issuer if principal else "",
-            auth_expires_at=principal.token_expires_at if principal else 0.0,
+            auth_expires_at=principal.token_expires_at if principal else auth_expires_at,
             opened_at=now,
             expires_at=now + handshake.lifetime_s,
         )
@@ -128,13 +136,7 @@ class Admission:
     async def _principal(self, credential: Credential) -> Principal | None:
         match credential:
             case Bearer(token=token):
-                try:
-                    return await self._verifier.identify(token, now=self._clock())
-                except TokenExpiredError:
-                    # A refused handshake tells a browser nothing; let it in to hear `auth.expired`.
-                    if self._policy.admits_unidentified:
-                        return None
-                    raise
+                return await self._verifier.identify(token, now=self._clock())
             case TicketOffer(text=text):
                 ticket = await self._store.tickets.redeem(ticket_hash(text), now=self._clock())
                 return redeemed(ticket)

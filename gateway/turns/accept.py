@@ -65,7 +65,14 @@ class Acceptor:
         Raises:
             WireError: it cannot be accepted, for a reason the client is told.
         """
-        content = await self._content(owner, tier, command)
+        try:
+            content = await self._content(owner, tier, command)
+        except NotFoundError:
+            # Sent again after the answer, when its upload is gone: what counts is that it was accepted.
+            known = await self._store.of(owner).runs.get(run_id(owner, command.id))
+            if known is None:
+                raise
+            return Duplicate(run=known)
         now = self._clock()
         session_id = command.session_id or self._ids.new()
         message_id, reply_id = self._ids.new(), self._ids.new()
@@ -73,9 +80,7 @@ class Acceptor:
             run_id=run_id(owner, command.id),
             send_id=command.id,
             kind="send",
-            request_hash=_hash(
-                "send", command.session_id, command.content, command.upload_id, command.character
-            ),
+            request_hash=_hash("send", command.session_id, content, command.character),
             session_id=session_id,
             message_id=message_id,
             reply_id=reply_id,

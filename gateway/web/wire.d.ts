@@ -596,7 +596,7 @@ export interface MessageItem {
   /** Of a reply, if it got so far. */
   category?: string;
   /** Of a reply, the reason of its run's `done`: any but `stop` marks a text that broke off. */
-  end?: string;
+  end?: DoneReason;
 }
 
 /** Why a run ended early. */

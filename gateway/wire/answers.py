@@ -9,7 +9,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.wire.errors import ErrorCode, WireError
-from gateway.wire.events import AnyEvent
+from gateway.wire.events import AnyEvent, DoneReason
 
 
 class Answer(BaseModel):
@@ -181,7 +181,7 @@ class MessageItem(BaseModel):
     reply_to: str | None = None
     emotion: str | None = None
     category: str | None = None
-    end: str | None = None
+    end: DoneReason | None = None
 
 
 class SessionItem(BaseModel):

@@ -160,7 +160,7 @@ class AuthRequiredError(WireError):
     """A command before the connection was identified."""
 
     code = "auth.required"
-    default_message = "Say hello with a token first."
+    default_message = "Identify yourself with a token first."
 
 
 class AuthInvalidError(WireError):

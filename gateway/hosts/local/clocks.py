@@ -48,7 +48,8 @@ class Clocks:
         if now >= connection.expires_at:
             self._end(socket, GOING_AWAY, "lifetime is over")
         elif not socket.identified and now >= connection.opened_at + limits.identify_s:
-            self._end(socket, CloseCode.AUTH, "not identified", AuthRequiredError())
+            error = AuthExpiredError() if connection.auth_expires_at else AuthRequiredError()
+            self._end(socket, CloseCode.AUTH, "not identified", error)
         elif socket.identified and now >= connection.auth_expires_at + AUTH_GRACE_S:
             self._end(socket, CloseCode.AUTH, "token has expired", AuthExpiredError())
         elif ticks - socket.heard_at >= limits.idle_s:

@@ -26,8 +26,10 @@ from gateway.hosts.local.addresses import client_address
 from gateway.hosts.local.limits import HostLimits
 from gateway.hosts.local.sockets import OpenSocket, Sockets
 from gateway.identity.admission import Admitted, Handshake
-from gateway.wire.answers import http_error
+from gateway.runs.transport import GoneError
+from gateway.wire.answers import error_answer, http_error
 from gateway.wire.errors import (
+    BadRequestError,
     CloseCode,
     MaintenanceError,
     NotFoundError,
@@ -193,7 +195,13 @@ class Upgrades:
             socket.connection = handled.connection
             socket.bad_frames = socket.bad_frames + 1 if handled.bad_frame else 0
             if socket.bad_frames >= BAD_FRAMES_IN_A_ROW:
-                await ws.close(CloseCode.BAD_FRAMES, "too many bad frames")
+                await self._give_up(socket)
+
+    async def _give_up(self, socket: OpenSocket) -> None:
+        told = error_answer(BadRequestError("Too many bad messages in a row."), fatal=True)
+        with suppress(GoneError):
+            self._sockets.post(socket.connection.connection_id, told.encode())
+        await socket.ws.close(CloseCode.BAD_FRAMES, "too many bad messages")
 
     async def _close(self, connection_id: str) -> None:
         self._sockets.remove(connection_id)
