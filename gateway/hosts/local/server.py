@@ -58,8 +58,9 @@ async def serve(
     limits: HostLimits | None = None,
     model: ChatModel | None = None,
     clock: Callable[[], float] = time.time,
+    stop: asyncio.Event | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM, SIGINT or `stop`.
 
     Args:
         settings: what the operator wants.
@@ -67,6 +68,7 @@ async def serve(
         limits: instead of those that the settings give.
         model: who answers, instead of the one that the settings name.
         clock: Unix time in seconds.
+        stop: begins the end when it is set, as a signal does; for whoever runs this beside other work.
 
     Raises:
         SettingsError, UnusableDataError, LocalKeyError: it cannot start; the text is one line.
@@ -124,6 +126,7 @@ async def serve(
             ),
             wind_down=wind_down,
             on_started=lambda: on_ready(f"http://{_shown(settings.host)}:{port}/"),
+            stop=stop or asyncio.Event(),
         )
         await server.serve(sockets=[listener])
 
@@ -180,14 +183,21 @@ class LocalServer(uvicorn.Server):
         config: of uvicorn.
         wind_down: what goes between the last accepted connection and the end.
         on_started: called when connections are accepted.
+        stop: begins the end when it is set.
     """
 
     def __init__(
-        self, config: uvicorn.Config, *, wind_down: WindDown, on_started: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        *,
+        wind_down: WindDown,
+        on_started: Callable[[], None],
+        stop: asyncio.Event,
     ) -> None:
         super().__init__(config)
         self._wind_down = wind_down
         self._on_started = on_started
+        self._stop = stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections and say so."""
@@ -199,6 +209,11 @@ class LocalServer(uvicorn.Server):
         if self.should_exit:
             os._exit(128 + sig)
         self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Tell, ten times a second, whether the end shall begin."""
+        self.should_exit = self.should_exit or self._stop.is_set()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, wind down, then let the open HTTP requests end."""
