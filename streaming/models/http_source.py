@@ -54,10 +54,8 @@ class HttpByteSource:
 
     async def aclose(self) -> None:
         """See `ByteSource.aclose`."""
-        if self._content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
+        # What was read to its end has given its connection back by itself.
+        self._response.close()
 
 
 def open_session() -> aiohttp.ClientSession:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 import pytest
 
+from streaming.models import openai_head
 from streaming.models.chat_model import ChatMessage, Deadlines, Function, ModelRequest
 from streaming.models.errors import (
     ModelAuthError,
@@ -18,6 +19,7 @@ from streaming.models.errors import (
     ModelTimeoutError,
     ModelUnavailableError,
 )
+from streaming.models.http_source import RequestHead
 from streaming.models.openai import AzureAccount, OpenAIAccount, OpenAIModel
 from streaming.models.openai_head import build_head
 from streaming.models.retry import RetryPolicy
@@ -56,8 +58,8 @@ from tests.streaming.models.openai_endpoint import (
 KEY = "sk-test-SECRET"
 WORDS = "upstream words with SECRET"
 PATIENT = Deadlines(first_token=10.0, between_chunks=10.0, total=10.0)
-SOON_FIRST = Deadlines(first_token=0.1, between_chunks=10.0, total=10.0)
-SOON_SILENT = Deadlines(first_token=10.0, between_chunks=0.1, total=10.0)
+SOON_FIRST = Deadlines(first_token=0.3, between_chunks=10.0, total=10.0)
+SOON_SILENT = Deadlines(first_token=10.0, between_chunks=0.3, total=10.0)
 SOON_OVER = Deadlines(first_token=10.0, between_chunks=10.0, total=0.1)
 AT_ONCE = RetryPolicy(first_wait=0.0)
 NEVER = RetryPolicy(retries=0)
@@ -75,8 +77,6 @@ REQUEST = ModelRequest(
     user="u-1",
     max_output_tokens=256,
 )
-
-assert build_head  # imported for its slow SDK, so that no test below has to wait for it
 
 MakeModel = Callable[..., OpenAIModel]
 
@@ -242,6 +242,23 @@ async def test_a_new_credential_is_used_from_the_next_turn_on(
     assert sent == ["Bearer first", "Bearer first", "Bearer second"]
 
 
+async def test_the_sdk_is_asked_once_per_credential(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def counting(account: OpenAIAccount, *, model: str, credential: str) -> RequestHead:
+        asked.append(credential)
+        return await build_head(account, model=model, credential=credential)
+
+    monkeypatch.setattr(openai_head, "build_head", counting)
+    model = make_model()
+    for _ in range(3):
+        await parts_of(model)
+
+    assert asked == [KEY]
+
+
 @pytest.mark.parametrize("credential", ["", "sk-\n", "sk a", "鍵"])
 async def test_a_malformed_credential_is_never_sent(
     endpoint: OpenAIEndpoint, make_model: MakeModel, credential: str
@@ -389,7 +406,8 @@ async def test_a_whole_reply_may_end_silently_and_a_cut_one_on_purpose(
 ) -> None:
     endpoint.will(stream(*steps))
 
-    parts = await parts_of(make_model(deadlines=SOON_SILENT))
+    deadlines = SOON_SILENT if Do.STALL in steps else PATIENT
+    parts = await parts_of(make_model(deadlines=deadlines))
 
     assert text_of(parts) == "a"
     assert parts[-1] == Finished(reason)
@@ -449,7 +467,7 @@ STARTED = [*call_events('{"content": "a')]
         pytest.param(stream(b"data: {not JSON\n\n"), "protocol", id="malformed"),
         pytest.param(stream(b"data: [1]\n\n"), "protocol", id="not-a-chunk"),
         pytest.param(stream(b'data: {"a": "\xff"}\n\n'), "protocol", id="not-utf-8"),
-        pytest.param(stream(HUGE), "protocol", id="huge-line"),
+        pytest.param(stream(HUGE, Do.STALL), "protocol", id="huge-line"),
         pytest.param(
             stream(event({"error": {"message": WORDS, "type": "server_error"}})),
             "unavailable",
@@ -498,7 +516,8 @@ async def test_a_failure_in_the_middle_keeps_what_came_and_is_not_retried(
 ) -> None:
     endpoint.will(stream(*STARTED, *steps))
 
-    parts, error = await failure_of(make_model(retry=AT_ONCE, deadlines=SOON_SILENT))
+    deadlines = SOON_SILENT if Do.STALL in steps else PATIENT
+    parts, error = await failure_of(make_model(retry=AT_ONCE, deadlines=deadlines))
 
     assert text_of(parts) == "a"
     assert Finished not in {type(part) for part in parts}
@@ -679,6 +698,21 @@ async def test_a_warm_turn_reuses_the_connection(
     assert len({received.connection for received in endpoint.requests}) == 1
 
 
+async def test_a_connection_is_reused_even_if_the_body_ends_a_little_late(
+    endpoint: OpenAIEndpoint, make_model: MakeModel
+) -> None:
+    model = make_model()
+    for _ in range(2):
+        answered = asyncio.Event()
+        endpoint.will(stream(*reply_events(), answered))
+        async with asyncio.timeout(5), aclosing(model.stream(REQUEST)) as reply:
+            async for parts in reply:
+                if parts[-1] == Finished("stop"):
+                    answered.set()
+
+    assert endpoint.requests[0].connection == endpoint.requests[1].connection
+
+
 async def test_cancelling_closes_the_request_at_once(
     endpoint: OpenAIEndpoint, make_model: MakeModel
 ) -> None:
@@ -730,12 +764,18 @@ async def test_after_a_cancelled_turn_the_model_works_on(
     assert text_of(await parts_of(model)) == "Hello 世界"
 
 
-async def test_replies_stream_side_by_side(endpoint: OpenAIEndpoint, make_model: MakeModel) -> None:
+async def test_any_number_of_replies_stream_side_by_side(
+    endpoint: OpenAIEndpoint, make_model: MakeModel
+) -> None:
+    count = 101
+    all_there = asyncio.Event()
+    endpoint.will(stream(all_there, *reply_events()))
     model = make_model()
+    replies = asyncio.gather(*(parts_of(model) for _ in range(count)))
+    await endpoint.received(count)
+    all_there.set()
 
-    replies = await asyncio.gather(*(parts_of(model) for _ in range(20)))
-
-    assert [text_of(parts) for parts in replies] == ["Hello 世界"] * 20
+    assert [text_of(parts) for parts in await replies] == ["Hello 世界"] * count
 
 
 async def test_a_body_that_does_not_end_does_not_hold_up_the_reply(

@@ -24,20 +24,22 @@ from streaming.models.retry import RetryPolicy
 from streaming.parts import FieldDelta, FieldDone, Finished, Part, Usage
 from tests.streaming.models.openai_endpoint import (
     DONE,
+    Do,
     call,
     call_events,
     chunk,
     reply_events,
     usage,
 )
+from tests.streaming.models.virtual_time import VirtualTimeLoop, on_virtual_time
 
 PATIENT = Deadlines(first_token=10.0, between_chunks=10.0, total=10.0)
 
 
 class Source:
-    """Bytes in memory; an error among them is raised in its turn."""
+    """Bytes in memory; among them, an error is raised in its turn, and a stall waits forever."""
 
-    def __init__(self, *reads: bytes | ModelError) -> None:
+    def __init__(self, *reads: bytes | ModelError | Do) -> None:
         self._reads = list(reads)
         self.closed = 0
 
@@ -47,6 +49,8 @@ class Source:
         read = self._reads.pop(0)
         if isinstance(read, ModelError):
             raise read
+        if isinstance(read, Do):
+            await asyncio.Event().wait()
         return read
 
     async def aclose(self) -> None:
@@ -141,17 +145,16 @@ async def test_a_stream_that_breaks_after_its_first_part_is_not() -> None:
     assert provider.requests == 1
 
 
+@on_virtual_time
 async def test_the_first_token_s_deadline_spans_the_retries() -> None:
-    async def sleep(seconds: float) -> None:
-        await asyncio.Event().wait()
-
-    provider = Provider(ModelUnavailableError(), good_source())
-    deadlines = Deadlines(first_token=0.3, between_chunks=10.0, total=10.0)
+    provider = Provider(ModelRateLimitedError(retry_after=4.0), Source(Do.STALL))
+    deadlines = Deadlines(first_token=5.0, between_chunks=10.0, total=10.0)
 
     with pytest.raises(ModelTimeoutError) as caught:
-        await read(provider, deadlines=deadlines, sleep=sleep)
+        await read(provider, deadlines=deadlines, sleep=asyncio.sleep)
     assert caught.value.phase == "first_token"
-    assert provider.requests == 1
+    assert asyncio.get_running_loop().time() == 5.0
+    assert provider.requests == 2
 
 
 async def test_a_wait_that_cannot_end_in_time_is_not_begun() -> None:
@@ -181,6 +184,21 @@ async def test_a_consumer_that_leaves_closes_the_source() -> None:
         await anext(reply)
         assert source.closed == 0
     assert source.closed == 1
+
+
+@on_virtual_time
+async def test_a_reply_leaves_no_timer_behind() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    reply = stream_reply(
+        Provider(good_source()).open, function="reply", deadlines=PATIENT, retry=RetryPolicy()
+    )
+
+    async with aclosing(reply):
+        async for _ in reply:
+            assert loop.timers > 0
+
+    assert loop.timers == 0
 
 
 async def test_the_end_comes_last_and_alone_is_never_empty() -> None:

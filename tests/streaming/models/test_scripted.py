@@ -1,5 +1,6 @@
 import asyncio
 from contextlib import aclosing
+from itertools import pairwise
 
 import pytest
 
@@ -18,6 +19,7 @@ from streaming.parts import (
     TextDelta,
     Usage,
 )
+from tests.streaming.models.virtual_time import on_virtual_time
 
 PARAMETERS: dict[str, object] = {
     "type": "object",
@@ -199,43 +201,40 @@ async def test_a_rate_limit_says_how_long_to_wait() -> None:
 @pytest.mark.parametrize(
     ("text", "phase"), [("stall", "first_token"), ("stall later", "between_chunks")]
 )
+@on_virtual_time
 async def test_a_stall_ends_with_a_deadline(text: str, phase: str) -> None:
-    _, error = await failure_of(
-        text, fast(deadlines=Deadlines(first_token=0.1, between_chunks=0.1))
-    )
+    _, error = await failure_of(text, fast(deadlines=Deadlines(first_token=5, between_chunks=5)))
 
     assert isinstance(error, ModelTimeoutError)
     assert error.phase == phase
 
 
+@on_virtual_time
 async def test_a_flaky_provider_is_asked_again() -> None:
-    waits: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-
-    parts = await parts_of("flaky", fast(retry=RetryPolicy(first_wait=8.0), sleep=sleep))
+    parts = await parts_of("flaky", fast(retry=RetryPolicy(first_wait=8.0)))
 
     assert parts[-1] == Finished("stop")
-    assert len([wait for wait in waits if wait]) == 1
+    assert 0.0 < asyncio.get_running_loop().time() < 8.0
 
 
-@pytest.mark.parametrize(("text", "pause"), [("hello", 0.1), ("slow", 0.8)])
-async def test_the_pace_is_kept(text: str, pause: float) -> None:
-    waits: list[float] = []
+@pytest.mark.parametrize(("text", "seconds"), [("echo one two three", 0.025), ("slow echo x", 0.2)])
+@on_virtual_time
+async def test_the_pace_is_kept(text: str, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    times = []
+    async with aclosing(ScriptedModel().stream(request(text))) as reply:
+        async for _ in reply:
+            times.append(loop.time())
 
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-
-    reads = await reads_of(text, ScriptedModel(fragments_per_second=10, sleep=sleep))
-
-    assert set(waits) == {pause}
-    assert len(waits) > len(reads)
+    gaps = {round(after - before, 6) for before, after in pairwise(times)}
+    assert min(gaps) == seconds
+    assert times[0] <= 3 * seconds
 
 
-async def test_a_reply_can_be_cancelled_at_any_moment() -> None:
+@on_virtual_time
+async def test_a_reply_can_be_cancelled_in_the_middle() -> None:
     task = asyncio.create_task(parts_of("slow", ScriptedModel()))
-    await asyncio.sleep(0)
+    await asyncio.sleep(1.0)
     task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
