@@ -9,7 +9,7 @@ import http
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import orjson
 from websockets.asyncio.server import ServerConnection
@@ -154,8 +154,8 @@ class Upgrades:
     async def _admit(
         self, connection_id: str, target: str, headers: list[tuple[str, str]], address: str
     ) -> Admitted:
-        url = urlsplit(target)
-        if url.path != SOCKET_PATH:
+        path, _, query = target.partition("?")
+        if path != SOCKET_PATH:
             raise NotFoundError
         if self._draining:
             raise MaintenanceError
@@ -165,7 +165,7 @@ class Upgrades:
             Handshake(
                 connection_id=connection_id,
                 headers=headers,
-                query=parse_qsl(url.query, keep_blank_values=True),
+                query=parse_qsl(query, keep_blank_values=True),
                 lifetime_s=self._limits.lifetime_s,
             )
         )
