@@ -141,10 +141,12 @@ class Gateway:
 
     def _check_identity(self, connection: Connection, command: commands.AnyCommand) -> None:
         match command:
-            case commands.Hello(token=str()) | commands.Auth() | commands.Ping():
+            case commands.Hello(token=str()) | commands.Ping():
                 return
         if connection.owner is None:
             raise AuthExpiredError if connection.auth_expires_at else AuthRequiredError
+        if isinstance(command, commands.Auth):
+            return
         if connection.auth_expires_at + AUTH_GRACE_S <= self._clock():
             raise AuthExpiredError
 
