@@ -104,8 +104,8 @@ class DeadlineWatch:
         total: tuple[float, TimeoutPhase] = (self._total_due, "total")
         if self._first_due is not None:
             return min((self._first_due, "first_token"), total)
-        waiting = self._task is not None and not self._progress
-        return min(((self._since if waiting else now) + self._between, "between_chunks"), total)
+        since = now if self._task is None else self._since
+        return min((since + self._between, "between_chunks"), total)
 
     def _check(self) -> None:
         now = self._loop.time()

@@ -54,7 +54,11 @@ class HttpByteSource:
 
     async def aclose(self) -> None:
         """See `ByteSource.aclose`."""
-        # What was read to its end has given its connection back by itself.
+        connection = self._response.connection
+        # None once the body was read to its end: then it is in the pool again.
+        if connection is not None and connection.transport is not None:
+            # A mere close would wait, under TLS, until the provider says goodbye too.
+            connection.transport.abort()
         self._response.close()
 
 

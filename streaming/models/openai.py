@@ -6,7 +6,6 @@ of the SDK runs while a reply streams.
 """
 
 import asyncio
-import importlib
 from collections.abc import AsyncGenerator
 
 import aiohttp
@@ -34,7 +33,7 @@ class OpenAIModel:
     Lives on one event loop. Connects at the first request; `aclose` ends it.
 
     Args:
-        name: The model's name as the provider knows it; on Azure, the deployment's model.
+        name: The model's name as the provider knows it; on Azure, the name of the deployed model.
         account: Where it is served.
         deadlines: How long one reply may take.
         retry: When a failed request is sent again.
@@ -95,16 +94,15 @@ class OpenAIModel:
     async def _current_head(self) -> RequestHead:
         credential = await current_credential(self._account.credential)
         if self._head is None or credential != self._head_credential:
-            self._head = await self._build_head(credential)
+            # Loading the SDK takes most of a second: in a thread, the other turns do not notice.
+            self._head = await asyncio.to_thread(self._build_head, credential)
             self._head_credential = credential
         return self._head
 
-    async def _build_head(self, credential: str) -> RequestHead:
-        # Importing the SDK takes most of a second: in a thread, the other sockets do not notice.
-        await asyncio.to_thread(importlib.import_module, "streaming.models.openai_head")
+    def _build_head(self, credential: str) -> RequestHead:
         from streaming.models.openai_head import build_head
 
-        return await build_head(self._account, model=self.name, credential=credential)
+        return build_head(self._account, model=self.name, credential=credential)
 
 
 def request_body(model: str, request: ModelRequest) -> bytes:
@@ -131,4 +129,4 @@ def request_body(model: str, request: ModelRequest) -> bytes:
         body["user"] = request.user
     if request.max_output_tokens is not None:
         body["max_completion_tokens"] = request.max_output_tokens
-    return orjson.dumps(body)
+    return orjson.dumps(body, default=dict)  # a schema may be any Mapping

@@ -4,7 +4,8 @@ The SDK knows the URLs, Azure's deployments and API versions, the authentication
 project headers. One `create` costs it about a millisecond, so it is asked once per credential: a
 transport that answers by itself sees the finished request, of which everything but the body is kept.
 
-This module alone imports `openai`, which takes about 600 ms: import it lazily, off the event loop.
+This module alone imports `openai`, which takes most of a second: import it lazily, in a thread, and
+call `build_head` there too.
 """
 
 import httpx2
@@ -24,17 +25,7 @@ _OF_ONE_REQUEST = frozenset(
 """Header fields that the HTTP client or this module sets, or that differ from request to request."""
 
 
-class _Rehearsal(httpx2.AsyncBaseTransport):
-    """Keeps the request it is given and answers with an empty stream. Nothing leaves the process."""
-
-    request: httpx2.Request
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        self.request = request
-        return httpx2.Response(200, headers={"content-type": "text/event-stream"})
-
-
-async def build_head(
+def build_head(
     account: OpenAIAccount | AzureAccount, *, model: str, credential: str
 ) -> RequestHead:
     """Return the head of every chat completion request to `model` with this `credential`.
@@ -48,35 +39,44 @@ async def build_head(
         ModelBadRequestError: No request can be made of these settings.
     """
     try:
-        request = await _rehearsed(account, model, credential)
+        request = _rehearse(account, model, credential)
         url = URL(str(request.url), encoded=True)
     except (openai.OpenAIError, httpx2.InvalidURL, ValueError):
         url = URL()
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ModelBadRequestError("the account's settings make no request")
+        raise ModelBadRequestError("the account's settings make no URL")
     headers = CIMultiDict(
         (name, value) for name, value in request.headers.items() if name not in _OF_ONE_REQUEST
     )
+    if not all(value.isprintable() for value in headers.values()):
+        raise ModelBadRequestError("the account's settings make no header")
     headers["Accept"] = "text/event-stream"
     headers["Accept-Encoding"] = "identity"
     return RequestHead(url=url, headers=headers)
 
 
-async def _rehearsed(
-    account: OpenAIAccount | AzureAccount, model: str, credential: str
-) -> httpx2.Request:
+class _Rehearsal(httpx2.BaseTransport):
+    """Keeps the request it is given and answers with an empty stream. Nothing leaves the process."""
+
+    request: httpx2.Request
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.request = request
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"})
+
+
+def _rehearse(account: OpenAIAccount | AzureAccount, model: str, credential: str) -> httpx2.Request:
     stage = _Rehearsal()
-    async with _client(account, credential, httpx2.AsyncClient(transport=stage)) as client:
-        stream = await client.chat.completions.create(model=model, messages=[], stream=True)
-        await stream.close()
+    with _client(account, credential, httpx2.Client(transport=stage)) as client:
+        client.chat.completions.create(model=model, messages=[], stream=True).close()
     return stage.request
 
 
 def _client(
-    account: OpenAIAccount | AzureAccount, credential: str, http_client: httpx2.AsyncClient
-) -> openai.AsyncOpenAI:
+    account: OpenAIAccount | AzureAccount, credential: str, http_client: httpx2.Client
+) -> openai.OpenAI:
     if isinstance(account, AzureAccount):
-        return openai.AsyncAzureOpenAI(
+        return openai.AzureOpenAI(
             azure_endpoint=account.endpoint,
             azure_deployment=account.deployment,
             api_version=account.api_version,
@@ -86,7 +86,7 @@ def _client(
             max_retries=0,
             timeout=None,
         )
-    client = openai.AsyncOpenAI(
+    client = openai.OpenAI(
         api_key=credential,
         base_url=account.base_url,
         organization=account.organization,

@@ -109,7 +109,8 @@ class ReplyReader:
             events = self._events.feed(data)
         except EventTooLargeError as error:
             parts = self._take_all(error.events)
-            self._fail(ModelProtocolError("event too large"))
+            if not self._done:
+                self._fail(ModelProtocolError("event too large"))
             return parts
         return self._take_all(events)
 

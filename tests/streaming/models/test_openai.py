@@ -247,9 +247,9 @@ async def test_the_sdk_is_asked_once_per_credential(
 ) -> None:
     asked: list[str] = []
 
-    async def counting(account: OpenAIAccount, *, model: str, credential: str) -> RequestHead:
+    def counting(account: OpenAIAccount, *, model: str, credential: str) -> RequestHead:
         asked.append(credential)
-        return await build_head(account, model=model, credential=credential)
+        return build_head(account, model=model, credential=credential)
 
     monkeypatch.setattr(openai_head, "build_head", counting)
     model = make_model()
@@ -567,6 +567,7 @@ async def test_an_unreachable_provider_is_unavailable(
         pytest.param(OpenAIAccount(credential=KEY, base_url="http://"), id="no-host"),
         pytest.param(OpenAIAccount(credential=KEY, base_url="http://[::1"), id="no-url"),
         pytest.param(OpenAIAccount(credential=KEY, organization="組織"), id="not-a-header"),
+        pytest.param(OpenAIAccount(credential=KEY, project="a\nb"), id="two-headers"),
     ],
 )
 async def test_settings_that_make_no_request_are_told_as_such(

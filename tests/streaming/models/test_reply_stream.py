@@ -216,8 +216,13 @@ async def test_the_end_comes_last_and_alone_is_never_empty() -> None:
     assert [type(part) for parts in reads[-3:] for part in parts] == [Usage, Usage, Finished]
 
 
-async def test_nothing_after_the_end_mark_is_read() -> None:
-    source = Source(b"".join([*reply_events('{"content": "Hi"}'), call("again"), b"data: {\n\n"]))
+@pytest.mark.parametrize(
+    "rest",
+    [call("again"), b"data: {\n\n", b"data: " + b"x" * 1_100_000],
+    ids=["delta", "malformed", "too-large"],
+)
+async def test_nothing_after_the_end_mark_is_read(rest: bytes) -> None:
+    source = Source(b"".join([*reply_events('{"content": "Hi"}'), rest]))
 
     reads = await read(Provider(source))
 
