@@ -70,13 +70,7 @@ class OpenAIModel:
         )
 
     async def warm(self) -> None:
-        """Load the SDK and build the request head now, so that the first turn does not wait for it.
-
-        Optional; sends nothing.
-
-        Raises:
-            ModelError: The credential could not be got.
-        """
+        """See `ChatModel.warm`: loads the SDK and builds the request head."""
         await self._current_head()
 
     async def aclose(self) -> None:

@@ -3,6 +3,7 @@
 The SDK knows the URLs, Azure's deployments and API versions, the authentication, organization and
 project headers. One `create` costs it about a millisecond, so it is asked once per credential: a
 transport that answers by itself sees the finished request, of which everything but the body is kept.
+Of its environment variables one still counts, OPENAI_CUSTOM_HEADERS: header fields to add.
 
 This module alone imports `openai`, which takes most of a second: import it lazily, in a thread, and
 call `build_head` there too.
