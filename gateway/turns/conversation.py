@@ -68,7 +68,9 @@ class Conversation:
         Raises:
             WireError: it cannot be accepted.
         """
-        if command.character is not None and command.character not in self._characters:
+        if command.character is not None and (
+            command.session_id is not None or command.character not in self._characters
+        ):
             raise BadRequestError("Not valid: character.")
         self._check_rate(owner, tier, command.id)
         outcome = await self._acceptor.send(owner, tier, command)
