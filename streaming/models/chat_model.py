@@ -93,12 +93,5 @@ class ChatModel(Protocol):
                 before stay valid.
         """
 
-    async def warm(self) -> None:
-        """Load now what the first reply would have to wait for. Optional; sends nothing.
-
-        Raises:
-            ModelError: The model is not usable as it is configured.
-        """
-
     async def aclose(self) -> None:
         """Close the connections kept open. Replies still streaming break; safe to call twice."""

@@ -70,7 +70,13 @@ class OpenAIModel:
         )
 
     async def warm(self) -> None:
-        """See `ChatModel.warm`: loads the SDK and builds the request head."""
+        """Load the SDK and build the request head now, so that the first turn does not wait for it.
+
+        Optional; sends nothing.
+
+        Raises:
+            ModelError: The credential could not be got.
+        """
         await self._current_head()
 
     async def aclose(self) -> None:

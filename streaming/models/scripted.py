@@ -73,9 +73,6 @@ class ScriptedModel:
             sleep=self._sleep,
         )
 
-    async def warm(self) -> None:
-        """See `ChatModel.warm`."""
-
     async def aclose(self) -> None:
         """See `ChatModel.aclose`."""
 
