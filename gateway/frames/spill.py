@@ -109,10 +109,11 @@ def split_text_event(event: bytes) -> list[bytes]:
         case "content.delta":
             return [content_delta(piece) for piece in _pieces(fields["text"])]
         case "tool_call.delta":
-            return [
-                orjson.dumps({**fields, "arguments": piece})
-                for piece in _pieces(fields["arguments"])
-            ]
+            pieces = []
+            for piece in _pieces(fields["arguments"]):
+                pieces.append(orjson.dumps({**fields, "arguments": piece}))
+                fields.pop("name", None)  # it comes with the first fragment of a call
+            return pieces
     return [event]
 
 
