@@ -84,8 +84,12 @@ class LiveRun:
 
     def interrupt(self) -> None:
         """Stop the generation without marking the run as cancelled (the process is going down)."""
-        if self._stop is not None:
-            self._stop()
+        stop, self._stop = (
+            self._stop,
+            None,
+        )  # a second time would cut off its closing of the upstream
+        if stop is not None:
+            stop()
 
     # Events
 
@@ -192,6 +196,8 @@ class LiveRun:
 
     def _acknowledged(self, error: StorageError | None) -> None:
         self._outstanding -= 1
+        if self.sealed:
+            return
         if error is None:
             self.feed.advance(self._unkept.popleft().last)
         elif isinstance(error, StorageUnavailableError):
@@ -204,16 +210,17 @@ class LiveRun:
         if self._refusing_since is None:
             self._check_settled()
         elif not self._outstanding:
-            self._try_again(refused=error is not None)
+            self._go_on(refused=error is not None)
 
-    def _try_again(self, *, refused: bool) -> None:
+    def _go_on(self, *, refused: bool) -> None:
+        """Go on after a refusal, once nothing is on its way to the log."""
         loop = asyncio.get_running_loop()
         assert self._refusing_since is not None
-        if not self._unkept:
+        if not refused:
             self._refusing_since, self._retrying = None, False
+            for entry in self._unkept:
+                self._submit(entry)
             self._check_settled()
-        elif not refused:
-            self._submit(self._unkept[0])
         elif loop.time() - self._refusing_since >= VOLATILE_AFTER_S:
             self._turn_volatile()
         else:
@@ -229,6 +236,7 @@ class LiveRun:
     def _seal(self) -> None:
         """Somebody else ended this run: close upstream, post nothing more."""
         self.sealed = True
+        del self.feed.events[self.feed.kept :]
         self._unkept.clear()
         self._unnumbered.clear()
         self._check_settled()
