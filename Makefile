@@ -8,7 +8,7 @@ DEV    := $(VENV)/.dev-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format lint types contracts generate bench lock clean
+.PHONY: help install serve test check format lint types contracts generate bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -53,6 +53,8 @@ contracts: $(DEV)
 
 generate: $(DEV) ## write the JSON Schema, AsyncAPI document and TypeScript types from gateway/wire
 	$(BIN)/python -m gateway.wire.generate
+
+install: $(RUN) ## only install what the gateway needs
 
 bench: $(DEV) ## measure the parser and the gateway beside others, interleaved; prints ratios
 	$(BIN)/python -m bench
