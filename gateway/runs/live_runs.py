@@ -62,7 +62,15 @@ class LiveRuns:
         self._unfinished[live.owner] -= 1
         if not self._unfinished[live.owner]:
             del self._unfinished[live.owner]
-        asyncio.get_running_loop().call_later(linger_s, self._runs.pop, live.run.run_id, None)
+        asyncio.get_running_loop().call_later(linger_s, self.drop, live)
+
+    def drop(self, live: LiveRun) -> None:
+        """Find a run no more; who reads it keeps reading to its end.
+
+        Its id may be another run's by then: a session was forgotten, and its message sent again.
+        """
+        if self._runs.get(live.run.run_id) is live:
+            del self._runs[live.run.run_id]
 
     def follow(self, feed: Feed, connection_id: str, *, after: int) -> None:
         """Make a connection a reader of that feed, until it leaves or the feed is complete."""

@@ -124,10 +124,11 @@ class Conversation:
         return None
 
     async def forgotten(self, owner: Owner, session_id: str) -> None:
-        """Stop what is under way in a session that was forgotten."""
+        """Stop what is under way in a session that was forgotten, and let nobody resume it."""
         for live in self._live.of_session(owner, session_id):
             live.cancel()
             self._starter.start(live)
+            self._live.drop(live)
 
     def _check_rate(self, owner: Owner, tier: Tier, command_id: str) -> None:
         known = self._live.find(owner, run_id(owner, command_id))
