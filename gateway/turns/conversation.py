@@ -72,7 +72,7 @@ class Conversation:
             command.session_id is not None or command.character not in self._characters
         ):
             raise BadRequestError("Not valid: character.")
-        self._check_rate(owner, tier, command.id)
+        await self._check_rate(owner, tier, command.id)
         outcome = await self._acceptor.send(owner, tier, command)
         await self._accepted(owner, connection_id, outcome, post)
         if isinstance(outcome, Accepted) and command.if_busy == "cancel":
@@ -87,7 +87,7 @@ class Conversation:
         Raises:
             WireError: it cannot be accepted.
         """
-        self._check_rate(owner, tier, command.id)
+        await self._check_rate(owner, tier, command.id)
         outcome = await self._acceptor.regenerate(owner, command)
         await self._accepted(owner, connection_id, outcome, post)
 
@@ -130,9 +130,10 @@ class Conversation:
             self._starter.start(live)
             self._live.drop(live)
 
-    def _check_rate(self, owner: Owner, tier: Tier, command_id: str) -> None:
-        known = self._live.find(owner, run_id(owner, command_id))
-        if known is None and self._live.count(owner) >= tier.live_runs:
+    async def _check_rate(self, owner: Owner, tier: Tier, command_id: str) -> None:
+        if self._live.count(owner) < tier.live_runs:
+            return
+        if await self._store.of(owner).runs.get(run_id(owner, command_id)) is None:
             raise RateLimitedError("Too many answers are under way.")
 
     async def _accepted(
