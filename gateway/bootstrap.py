@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.account.account import Account
 from gateway.app import Gateway
@@ -45,6 +46,9 @@ from storage.records import Owner, Run
 from storage.repositories import Store
 from storage.sqlite.store import SqliteStore, open_store
 from streaming.models.chat_model import ChatModel, Deadlines
+
+if TYPE_CHECKING:
+    from streaming.models.openai import AzureAccount, OpenAIAccount
 
 LOCAL_ISSUER = "urn:makoto:local"
 LOCAL_AUDIENCE = "makoto"
@@ -85,7 +89,7 @@ async def open_foundation(
         stack: closes what is opened here, in reverse order.
         transport: where frames leave.
         own_origins: origins of the pages that the server itself shows.
-        model: who answers, instead of the one that the settings name; closed with the stack.
+        model: who answers, instead of the one that the settings name; the caller closes it.
         clock: Unix time in seconds.
         random_bytes: a cryptographic source.
 
@@ -100,8 +104,7 @@ async def open_foundation(
     issuer = None if settings.issuer else await local_issuer(settings)
     verifier = TokenVerifier([issuer.trusted() if issuer else _trusted(settings)])
     stack.push_async_callback(verifier.aclose)
-    model = model or make_model(settings)
-    stack.push_async_callback(model.aclose)
+    model = model or await open_model(settings, stack=stack)
 
     ids = IdSource(clock, random_bytes)
     spill = Spill(store=store, blobs=blobs, clock=clock)
@@ -205,8 +208,11 @@ async def local_issuer(settings: Settings) -> LocalIssuer:
     return LocalIssuer(key, issuer=LOCAL_ISSUER, audience=LOCAL_AUDIENCE, tenant_id=settings.tenant)
 
 
-def make_model(settings: Settings) -> ChatModel:
-    """Return the model that the settings name: Azure OpenAI, OpenAI, or the keyless scripted one."""
+async def open_model(settings: Settings, *, stack: AsyncExitStack) -> ChatModel:
+    """Return the model that the settings name: Azure OpenAI, OpenAI, or the keyless scripted one.
+
+    An OpenAI model is warm: its first turn does not wait for the SDK (0.8 s) to be loaded.
+    """
     deadlines = Deadlines(
         first_token=settings.first_token_s,
         between_chunks=settings.between_chunks_s,
@@ -215,29 +221,34 @@ def make_model(settings: Settings) -> ChatModel:
     if not settings.azure_endpoint and not settings.openai_api_key:
         from streaming.models.scripted import ScriptedModel
 
-        return ScriptedModel(
-            fragments_per_second=settings.scripted_pace or None, deadlines=deadlines
-        )
-    from streaming.models.openai import AzureAccount, OpenAIAccount, OpenAIModel
+        pace = settings.scripted_pace or None
+        return ScriptedModel(fragments_per_second=pace, deadlines=deadlines)
 
-    account: AzureAccount | OpenAIAccount
+    from streaming.models.openai import OpenAIModel
+
+    name = settings.azure_deployment if settings.azure_endpoint else settings.openai_model
+    model = OpenAIModel(name or "", _account(settings), deadlines=deadlines)
+    stack.push_async_callback(model.aclose)
+    await model.warm()
+    return model
+
+
+def _account(settings: Settings) -> "AzureAccount | OpenAIAccount":
+    from streaming.models.openai import AzureAccount, OpenAIAccount
+
     if settings.azure_endpoint:
         assert settings.azure_api_key is not None
         assert settings.azure_deployment is not None
-        account = AzureAccount(
+        return AzureAccount(
             credential=settings.azure_api_key,
             endpoint=settings.azure_endpoint,
             deployment=settings.azure_deployment,
             api_version=settings.azure_api_version,
         )
-        return OpenAIModel(settings.azure_deployment, account, deadlines=deadlines)
     assert settings.openai_api_key is not None
-    account = OpenAIAccount(credential=settings.openai_api_key)
-    if settings.openai_base_url:
-        account = OpenAIAccount(
-            credential=settings.openai_api_key, base_url=settings.openai_base_url
-        )
-    return OpenAIModel(settings.openai_model, account, deadlines=deadlines)
+    if settings.openai_base_url is None:
+        return OpenAIAccount(credential=settings.openai_api_key)
+    return OpenAIAccount(credential=settings.openai_api_key, base_url=settings.openai_base_url)
 
 
 def _trusted(settings: Settings) -> TrustedIssuer:
