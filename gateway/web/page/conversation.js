@@ -37,8 +37,8 @@ export class Conversation {
   async open(sessionId) {
     if (sessionId === this.#sessionId && this.#opening) return;
     const opening = (this.#opening = {});
-    this.#clear();
     this.#sessionId = sessionId;
+    this.#clear();
     if (sessionId) await this.#load(opening);
     if (opening !== this.#opening) return;
     for (const run of this.#client.runs) {
@@ -142,7 +142,7 @@ export class Conversation {
     this.#older.hidden = true;
     try {
       const [{ items, next }, session] = await Promise.all([
-        this.#client.history(sessionId, { before, limit: PAGE }),
+        this.#messages(sessionId, before),
         before ? null : this.#client.session(sessionId),
       ]);
       if (opening !== this.#opening) return;
@@ -153,6 +153,18 @@ export class Conversation {
     } catch (error) {
       if (opening === this.#opening) this.#showFault(error, () => this.#load(opening, before));
     }
+  }
+
+  /** Get a page's worth of messages, newest first; a page of the wire is shorter where they are long. */
+  async #messages(sessionId, before) {
+    const messages = [];
+    let next = before;
+    do {
+      const page = await this.#client.history(sessionId, { before: next, limit: PAGE });
+      messages.push(...page.items);
+      next = page.next;
+    } while (next && (messages.length < PAGE / 2 || messages.at(-1).role === "assistant"));
+    return { items: messages, next };
   }
 
   /** Put older messages, newest first, before the turns. */

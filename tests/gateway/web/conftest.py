@@ -1,0 +1,75 @@
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.gateway.web.chat_page import ChatPage
+from tests.gateway.web.gateway_server import GatewayServer
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage"]
+
+StartServer = Callable[..., GatewayServer]
+OpenPage = Callable[..., ChatPage]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium for the tests of one module: a loop runs with it that other modules cannot have."""
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        reason = "Chromium is missing: apt-get install chromium"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Starts gateways with settings such as `scripted_pace="20"`."""
+    started: list[GatewayServer] = []
+
+    def start(**settings: str) -> GatewayServer:
+        folder = tmp_path / f"gateway{len(started)}"
+        folder.mkdir()
+        named = {f"MAKOTO_{name.upper()}": value for name, value in settings.items()}
+        server = GatewayServer(folder, named)
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[OpenPage]:
+    """Opens the page of a server in a browser of its own; the browser must have nothing to complain of."""
+    opened: list[tuple[Page, ChatPage]] = []
+
+    def open_it(server: GatewayServer, fragment: str = "", **context: object) -> ChatPage:
+        options = {"viewport": {"width": 1280, "height": 820}, "locale": "en-GB", **context}
+        page = browser.new_context(**options).new_page()
+        page.set_default_timeout(15_000)
+        chat = ChatPage(page=page, url=server.url)
+        opened.append((page, chat))
+        chat.open(fragment)
+        return chat
+
+    yield open_it
+    faults = [fault for _, chat in opened for fault in chat.faults]
+    for page, _ in opened:
+        page.context.close()
+    assert faults == []
+
+
+@pytest.fixture
+def chat(start_server: StartServer, open_page: OpenPage) -> ChatPage:
+    """The page of a gateway whose scripted model does not dawdle."""
+    return open_page(start_server(scripted_pace="200"))

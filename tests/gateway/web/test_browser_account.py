@@ -1,0 +1,122 @@
+"""Conversations and memories in the page, in a real Chromium against a real gateway."""
+
+import re
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.gateway.web.chat_page import ChatPage
+
+pytestmark = pytest.mark.browser
+
+
+def row_of(chat: ChatPage, title: str) -> Locator:
+    row = chat.page.locator(".sessions li", has=chat.page.get_by_text(title, exact=True))
+    row.hover()
+    return row
+
+
+def test_conversations_are_listed_newest_first_and_opened(chat: ChatPage) -> None:
+    chat.ask("echo first")
+    chat.page.get_by_role("button", name="New conversation").click()
+    expect(chat.said).to_have_count(0)
+    expect(chat.field).to_be_focused()
+    chat.ask("echo second")
+    expect(chat.sessions).to_have_text(["echo second", "echo first"])
+    chat.sessions.nth(1).click()
+    expect(chat.said).to_have_text(["echo first"])
+    expect(chat.texts).to_have_text(["first"])
+    expect(chat.sessions.nth(1)).to_have_attribute("aria-current", "page")
+    chat.page.go_back()
+    expect(chat.said).to_have_text(["echo second"])
+    expect(chat.page.locator("#title")).to_have_text("echo second")
+
+
+def test_renaming(chat: ChatPage) -> None:
+    chat.ask("Hello")
+    row_of(chat, "Hello").get_by_role("button", name="Rename").click()
+    title = chat.page.get_by_role("textbox", name="Title")
+    expect(title).to_be_focused()
+    title.fill("お茶の話")
+    title.press("Enter")
+    expect(chat.sessions).to_have_text(["お茶の話"])
+    expect(chat.sessions).to_be_focused()
+    expect(chat.page.locator("#title")).to_have_text("お茶の話")
+    row_of(chat, "お茶の話").get_by_role("button", name="Rename").click()
+    title.fill("no")
+    title.press("Escape")
+    expect(chat.sessions).to_have_text(["お茶の話"])
+    chat.page.reload()
+    expect(chat.sessions).to_have_text(["お茶の話"])
+    expect(chat.page).to_have_title("お茶の話 · Makoto")
+
+
+def test_deleting_asks_first(chat: ChatPage) -> None:
+    chat.ask("echo gone")
+    question = chat.page.get_by_role("dialog")
+    for answer, left in [("Keep", 1), ("Delete", 0)]:
+        row_of(chat, "echo gone").get_by_role("button", name="Delete").click()
+        expect(question).to_contain_text("“echo gone” and its messages will be gone for good.")
+        question.get_by_role("button", name=answer).click()
+        expect(chat.sessions).to_have_count(left)
+    expect(chat.said).to_have_count(0)
+    expect(chat.page.get_by_text("What shall we talk about?")).to_be_visible()
+    chat.page.reload()
+    expect(chat.page.get_by_text("No conversations yet.")).to_be_visible()
+
+
+def test_the_link_to_a_conversation_that_is_gone(chat: ChatPage) -> None:
+    chat.page.goto(chat.url + "#session=nowhere")
+    chat.page.reload()
+    expect(chat.page.get_by_text("This conversation does not exist any more.")).to_be_visible()
+
+
+def test_memories_are_shown_and_forgotten(chat: ChatPage) -> None:
+    page = chat.page
+    chat.ask("Remember that I like green tea")
+    page.locator(".chip.memory", has_text="I like green tea").click()
+    panel = page.get_by_role("complementary", name="Memories")
+    expect(panel.get_by_text("I like green tea")).to_be_visible()
+
+    page.get_by_role("button", name="New conversation").click()
+    chat.ask("Recall")
+    expect(chat.texts).to_contain_text("Memories I was given:")
+    expect(chat.texts.locator("blockquote").first).to_have_text("I like green tea")
+
+    panel.get_by_role("button", name="Forget: I like green tea").click()
+    page.get_by_role("dialog").get_by_role("button", name="Forget").click()
+    expect(panel.get_by_text("Nothing yet.")).to_be_visible()
+    expect(panel.get_by_role("button", name="Close memories")).to_be_focused()
+    chat.ask("Recall")
+    expect(chat.texts.last.locator("blockquote").first).to_have_text("none")
+    page.keyboard.press("Escape")
+
+
+def test_older_messages_are_loaded_above(chat: ChatPage) -> None:
+    for number in range(12):
+        chat.ask(f"echo answer {number}")
+    chat.page.reload()
+    expect(chat.texts.last).to_have_text("answer 11")
+    older = chat.page.get_by_role("button", name="Show earlier messages")
+    assert chat.said.count() < 12
+    older.click()
+    expect(chat.texts).to_have_text([f"answer {number}" for number in range(12)])
+    expect(chat.said).to_have_text([f"echo answer {number}" for number in range(12)])
+    expect(older).to_be_hidden()
+
+
+def test_light_dark_and_as_the_system(chat: ChatPage) -> None:
+    background = "() => getComputedStyle(document.body).backgroundColor"
+    chat.page.emulate_media(color_scheme="light")
+    light = chat.page.evaluate(background)
+    chat.page.emulate_media(color_scheme="dark")
+    dark = chat.page.evaluate(background)
+    assert light != dark
+    toggle = chat.page.get_by_role("button", name=re.compile("^Theme"))
+    toggle.click()
+    expect(toggle).to_have_accessible_name("Theme: light")
+    assert chat.page.evaluate(background) == light
+    chat.page.reload()
+    assert chat.page.evaluate(background) == light
+    toggle.click()
+    assert chat.page.evaluate(background) == dark
