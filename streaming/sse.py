@@ -71,7 +71,6 @@ class EventReader:
         """
         if self._failed:
             raise EventTooLargeError
-        self._line.clear()
         events: list[bytes] = []
         self._end_event(events)
         return events

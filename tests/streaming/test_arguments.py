@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streaming.arguments import ArgumentsParser, RawArguments
@@ -514,6 +514,7 @@ def is_sound(value: object) -> bool:
     return True
 
 
+@settings(max_examples=300, deadline=None)
 @given(value=objects.filter(is_sound), ascii_only=st.booleans(), indent=st.none() | st.just(2))
 def test_a_valid_object_gives_what_the_standard_library_gives(
     value: dict[str, Any], ascii_only: bool, indent: int | None
@@ -523,6 +524,7 @@ def test_a_valid_object_gives_what_the_standard_library_gives(
     assert repr(result) == repr(json.loads(text))
 
 
+@settings(max_examples=300, deadline=None)
 @given(value=objects, ascii_only=st.booleans(), places=places)
 def test_any_cut_of_a_valid_object_gives_the_same(
     value: dict[str, Any], ascii_only: bool, places: list[int]
@@ -531,6 +533,7 @@ def test_any_cut_of_a_valid_object_gives_the_same(
     assert Outcome(cut(text, places)) == Outcome([text]) == Outcome(list(text))
 
 
+@settings(max_examples=300, deadline=None)
 @given(text=broken | texts, places=places, limit=st.none() | st.integers(0, 40))
 @example(text='{"a":truex', places=[9], limit=None)
 @example(text='{"content":"\ud83d\\', places=[13], limit=None)
@@ -554,6 +557,7 @@ def finite(text: str) -> float:
     return number
 
 
+@settings(max_examples=300, deadline=None)
 @given(text=broken)
 @example(text='{"a":[1,{"b":1,"b":2}]}')
 @example(text='{"content":"","b":1e999}')
@@ -566,6 +570,7 @@ def test_what_is_accepted_is_what_the_standard_library_accepts(text: str) -> Non
     assert Outcome([text]).code in {"", "duplicate_key"} if acceptable else Outcome([text]).code
 
 
+@settings(max_examples=300, deadline=None)
 @given(text=broken | texts, places=places)
 def test_parts_of_a_fragment_never_repeat_a_delta_of_a_field(text: str, places: list[int]) -> None:
     parser = ArgumentsParser(STREAMED)

@@ -2,7 +2,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming.errors import ParseError
@@ -94,6 +94,7 @@ def test_a_scanner_starts_where_it_is_told() -> None:
     assert string.feed('xxa"', 2) == ("a", 4)
 
 
+@settings(max_examples=200, deadline=None)
 @given(st.text(), st.lists(st.integers(0, 200), max_size=6), st.booleans())
 def test_a_string_is_unescaped_whatever_the_cuts(
     text: str, places: list[int], ascii_only: bool

@@ -2,7 +2,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streaming.errors import EventTooLargeError, ParseError
@@ -62,6 +62,7 @@ CASES = {
     "only one space is dropped": (b"data:  1\n\n", [b" 1"]),
     "a colon in the data": (b"data: a: b\n\n", [b"a: b"]),
     "several data lines": (b"data: a\ndata:\ndata: b\n\n", [b"a\n\nb"]),
+    "several data lines that end with CRLF": (b"data: a\r\ndata: b\r\n\r\n", [b"a\nb"]),
     "empty data": (b"data:\n\n", [b""]),
     "empty data with its space": (b"data: \n\n", [b""]),
     "data without a colon": (b"data\n\n", [b""]),
@@ -169,6 +170,7 @@ pieces = st.sampled_from([*marks, "日本🙂".encode(), b"{}", b"event: x", b"\
 streams = st.lists(pieces, max_size=30).map(b"".join) | st.binary(max_size=60)
 
 
+@settings(max_examples=300, deadline=None)
 @given(stream=streams, places=st.lists(st.integers(0, 1000), max_size=12))
 @example(stream=b"data: 1\r\n\r\n", places=[8, 10])
 @example(stream=b"data: 1\n\ndata:\n\n", places=[])
@@ -178,6 +180,7 @@ def test_any_cut_of_any_stream_gives_what_the_standard_gives(
     assert read(*cut(stream, places)) == reference(stream)
 
 
+@settings(max_examples=300, deadline=None)
 @given(stream=streams, places=st.lists(st.integers(0, 1000), max_size=12), limit=st.integers(1, 20))
 def test_the_limit_does_not_depend_on_the_cuts(
     stream: bytes, places: list[int], limit: int

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming.surrogates import HalfJoiner, mend, mend_escapes
@@ -26,12 +26,14 @@ def test_halves_are_joined_and_lone_ones_replaced(text: str, mended: str) -> Non
     assert mend(text) == mended
 
 
+@settings(max_examples=200, deadline=None)
 @given(HALVES)
 def test_mending_is_what_utf_16_makes_of_it(text: str) -> None:
     utf_16 = text.encode("utf-16-le", "surrogatepass")
     assert mend(text) == utf_16.decode("utf-16-le", "replace")
 
 
+@settings(max_examples=200, deadline=None)
 @given(st.lists(HALVES, max_size=8))
 def test_a_joiner_gives_the_same_for_any_cut(pieces: list[str]) -> None:
     joiner = HalfJoiner()
@@ -52,6 +54,7 @@ def test_a_joiner_holds_back_nothing_but_a_high_half_at_the_end() -> None:
     assert joiner.close() == ""
 
 
+@settings(max_examples=200, deadline=None)
 @given(HALVES)
 def test_mended_escapes_decode_to_mended_text(text: str) -> None:
     written = json.dumps(f"\\{text}\\\\ud83d")

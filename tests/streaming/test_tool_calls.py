@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming.chunks import decode_chunk
@@ -716,6 +716,7 @@ def test_names_and_ids_hold_no_lone_halves() -> None:
 texts = st.text(st.sampled_from('ab"\\\n{}日本🙂') | st.characters(), max_size=20)
 
 
+@settings(max_examples=200, deadline=None)
 @given(
     text=texts,
     memory=st.none() | texts | st.lists(texts, max_size=3),
@@ -775,6 +776,7 @@ odd_chunks = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=200, deadline=None)
 @given(chunks=st.lists(odd_chunks, max_size=8), functions=st.none() | st.just({"reply"}))
 def test_odd_chunks_raise_nothing_but_parse_errors(
     chunks: list[Json], functions: set[str] | None
@@ -800,6 +802,7 @@ def test_odd_chunks_raise_nothing_but_parse_errors(
     assert orjson.dumps(parts)
 
 
+@settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 def test_any_bytes_are_a_chunk_or_a_parse_error(data: bytes) -> None:
     try:
