@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -65,11 +66,6 @@ class Client:
         self.frames: list[Frame] = []
         self._origin_url = origin_url
         self._unheard: list[Frame] = []
-        self._ids = 0
-
-    def new_id(self) -> str:
-        self._ids += 1
-        return f"{id(self):x}.{self._ids}"
 
     async def say(self, kind: str, /, **fields: Any) -> None:
         """Send a command."""
@@ -77,7 +73,7 @@ class Client:
 
     async def ask(self, kind: str, /, **fields: Any) -> Frame:
         """Send a command that has an id, and return what answers it."""
-        fields.setdefault("id", self.new_id())
+        fields.setdefault("id", uuid.uuid4().hex)
         await self.say(kind, **fields)
         return await self.hear(id=fields["id"])
 
