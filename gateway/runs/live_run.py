@@ -48,6 +48,7 @@ class LiveRun:
         self.claimed_by = claimed_by
         self.feed = Feed(run_id=run.run_id, owner=owner, transport=transport, spill=spill)
         self.cancelled = run.cancel_at is not None
+        self.forgotten = False
         self.started = False
         self.sealed = False
         self._log = log
@@ -81,6 +82,11 @@ class LiveRun:
         """Stop the generation: at once if it is under way, else as soon as it begins."""
         self.cancelled = True
         self.interrupt()
+
+    def forget(self) -> None:
+        """Stop the generation of a run whose session was deleted; nothing of it can be stored."""
+        self.forgotten = True
+        self.cancel()
 
     def interrupt(self) -> None:
         """Stop the generation without marking the run as cancelled (the process is going down)."""

@@ -18,6 +18,7 @@ class Replayable:
     """A feed and where its run stands."""
 
     feed: Feed
+    session_id: str
     state: RunState
     last_seq: int
 
@@ -85,7 +86,9 @@ class Resumer:
         state: RunState = "running" if live.last_seq else "queued"
         if live.feed.complete:
             state = "ended"
-        return Replayable(feed=live.feed, state=state, last_seq=live.feed.kept)
+        return Replayable(
+            feed=live.feed, session_id=live.run.session_id, state=state, last_seq=live.feed.kept
+        )
 
     async def _replay(self, owner: Owner, run: Run) -> Replayable | Expired:
         log = await self._store.log.read(owner, run.run_id, after=0)
@@ -94,7 +97,9 @@ class Resumer:
         if len(feed.events) != run.last_seq:
             return Expired(run=run)
         feed.advance(run.last_seq, complete=True)
-        return Replayable(feed=feed, state="ended", last_seq=run.last_seq)
+        return Replayable(
+            feed=feed, session_id=run.session_id, state="ended", last_seq=run.last_seq
+        )
 
 
 def events_of(entry: LogEntry) -> list[LoggedEvent]:

@@ -1,17 +1,19 @@
 """The commands of a conversation: send, regenerate, cancel, resume. They answer at once."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
 from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.resume import Expired, Replayable, Resumer
+from gateway.runs.transport import GoneError
 from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
 from gateway.wire.answers import Accepted as AcceptedAnswer
 from gateway.wire.answers import Answer, Resumed
 from gateway.wire.commands import Cancel, Regenerate, Resume, Send
-from gateway.wire.errors import BadRequestError, NotFoundError, RateLimitedError
+from gateway.wire.errors import BadRequestError, BusyError, NotFoundError, RateLimitedError
 from storage.keys import run_id
 from storage.records import Accepted, Duplicate, Owner, Run
 from storage.repositories import Store
@@ -73,7 +75,12 @@ class Conversation:
         ):
             raise BadRequestError("Not valid: character.")
         await self._check_rate(owner, tier, command.id)
-        outcome = await self._acceptor.send(owner, tier, command)
+        try:
+            outcome = await self._acceptor.send(owner, tier, command)
+        except BusyError:
+            if command.session_id is not None:
+                await self._revive(owner, command.session_id)
+            raise
         await self._accepted(owner, connection_id, outcome, post)
         if isinstance(outcome, Accepted) and command.if_busy == "cancel":
             for ahead in outcome.ahead:
@@ -119,6 +126,8 @@ class Conversation:
         found = await self._resumer.find(owner, command.run_id)
         if isinstance(found, Expired):
             return found
+        if found.state == "queued":
+            await self._revive(owner, found.session_id)
         await post(Resumed(run_id=command.run_id, state=found.state, last_seq=found.last_seq))
         self._live.follow(found.feed, connection_id, after=command.after)
         return None
@@ -126,7 +135,7 @@ class Conversation:
     async def forgotten(self, owner: Owner, session_id: str) -> None:
         """Stop what is under way in a session that was forgotten, and let nobody resume it."""
         for live in self._live.of_session(owner, session_id):
-            live.cancel()
+            live.forget()
             self._starter.start(live)
             self._live.drop(live)
 
@@ -140,17 +149,38 @@ class Conversation:
         self, owner: Owner, connection_id: str, outcome: Accepted | Duplicate, post: Post
     ) -> None:
         run = outcome.run
-        if isinstance(outcome, Accepted):
-            live = self._live.open(owner, run)
+        if isinstance(outcome, Duplicate):
+            await self._accepted_before(owner, connection_id, run, post)
+            return
+        live = self._live.open(owner, run)
+        if not outcome.ahead or live.cancelled:
+            self._starter.start(live)
+        else:
+            await self._revive(owner, run.session_id)
+        with suppress(GoneError):  # what was accepted is answered, whoever reads it
             await post(_accepted_answer(run, duplicate=None))
             self._live.follow(live.feed, connection_id, after=0)
-            if not outcome.ahead or live.cancelled:
-                self._starter.start(live)
-            return
+
+    async def _accepted_before(
+        self, owner: Owner, connection_id: str, run: Run, post: Post
+    ) -> None:
         found = await self._resumer.find(owner, run.run_id)
+        if isinstance(found, Replayable) and found.state == "queued":
+            await self._revive(owner, run.session_id)
         await post(_accepted_answer(run, duplicate=True))
         if isinstance(found, Replayable) and not found.feed.follows(connection_id):
             self._live.follow(found.feed, connection_id, after=0)
+
+    async def _revive(self, owner: Owner, session_id: str) -> None:
+        """Start a session's first run if nobody has, because its accept seemed to fail but was stored.
+
+        Every later run of the session would wait behind it.
+        """
+        for run in await self._store.of(owner).runs.live():
+            if run.session_id == session_id:
+                if run.state == "queued":
+                    self._starter.start(self._live.open(owner, run))
+                return
 
     async def _stop(self, owner: Owner, run: str) -> None:
         live = self._live.find(owner, run)

@@ -11,7 +11,7 @@ from gateway.turns.outcome import Outcome
 from gateway.turns.reply import Draft
 from gateway.wire.events import Done, Started, UsageReported
 from storage import ttl
-from storage.errors import NotRunOwnerError, StorageUnavailableError
+from storage.errors import LogSlotTakenError, NotRunOwnerError, StorageError
 from storage.records import Completion, LogEntry, Memory, Message, Run, Usage
 from storage.repositories import Store
 
@@ -52,15 +52,16 @@ class Finisher:
         """
         await live.settle()
         if live.sealed:
+            self.tell_lost(live)
             return None
         completion = self._completion(live, draft, outcome, usage)
         for wait in (*RETRIES_S, None):
             try:
                 following = await self._store.of(live.owner).runs.finish(completion)
-            except NotRunOwnerError:
-                self._tell(live, outcome, usage, saved=False)
+            except (NotRunOwnerError, LogSlotTakenError):
+                self.tell_lost(live)
                 return None
-            except StorageUnavailableError:
+            except StorageError:
                 if wait is None:
                     break
                 await asyncio.sleep(wait)
@@ -70,12 +71,15 @@ class Finisher:
         self._tell(live, outcome, usage, saved=False)
         return await self._keep_trying(live, replace(completion, log_until=completion.finished_at))
 
-    def tell_forgotten(self, live: LiveRun) -> None:
-        """End a run for its readers whose session was forgotten before it began."""
-        outcome = Outcome(reason="cancelled")
-        live.end(
-            [started(live.run), *last_events(live.run, outcome, None, saved=False)], saved=False
-        )
+    def tell_lost(self, live: LiveRun) -> None:
+        """End a run that is ours no more for its readers, if its session was forgotten.
+
+        Otherwise another generation has it, and tells them.
+        """
+        if live.forgotten:
+            first = [] if live.last_seq else [started(live.run)]
+            outcome = Outcome(reason="cancelled")
+            live.end([*first, *last_events(live.run, outcome, None, saved=False)], saved=False)
 
     async def give_up(self, live: LiveRun, outcome: Outcome) -> Run | None:
         """End a run that could not even be claimed: tell the readers now, store it when possible."""
@@ -96,9 +100,9 @@ class Finisher:
                     lease_until=self._clock() + LEASE_S,
                 )
                 return await runs.finish(completion)
-            except NotRunOwnerError:
+            except (NotRunOwnerError, LogSlotTakenError):
                 return None
-            except StorageUnavailableError:
+            except StorageError:
                 continue
         return None
 

@@ -11,20 +11,32 @@ from gateway.turns.finish import LEASE_S, Finisher, started
 from gateway.turns.outcome import Outcome, failure, outcome_of
 from gateway.turns.prompt import PromptRules, build_prompt
 from gateway.turns.reply import ReplyShape, ReplyWriter
-from storage.errors import NotRunOwnerError, StorageUnavailableError
+from storage.errors import NotRunOwnerError, StorageError, StorageUnavailableError
 from storage.records import Owner, Run, Usage
 from storage.repositories import Store
 from streaming.models.chat_model import ChatMessage, ChatModel, ModelRequest
 
 CLAIM_WAITS_S = (0.1, 0.4, 1.0)
 
+CLOSE_S = 1.0
+"""How long the request to the model has to close when a generation is abandoned."""
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Timing:
+class _Attempt:
+    """What is known of a generation while it goes on.
+
+    Attributes:
+        began, first_delta: seconds of the monotonic clock.
+        prompt: what was asked; empty until it is known.
+    """
+
+    writer: ReplyWriter
     began: float
     first_delta: float | None = None
+    prompt: tuple[ChatMessage, ...] = ()
 
 
 class Generator:
@@ -72,23 +84,23 @@ class Generator:
         Returns:
             The session's next queued run, to be started now, or `None`.
         """
-        writer = ReplyWriter(self._shape, new_memory_id=self._new_id)
-        timing = _Timing(began=self._monotonic())
+        attempt = _Attempt(
+            writer=ReplyWriter(self._shape, new_memory_id=self._new_id), began=self._monotonic()
+        )
         try:
             await self._claim(live)
         except NotRunOwnerError:
-            # Another generation has it, or its session was forgotten; then whoever waits is told.
-            if live.cancelled:
-                self._finisher.tell_forgotten(live)
+            self._finisher.tell_lost(live)
             return None
-        except StorageUnavailableError as error:
+        except StorageError as error:
             return await self._finisher.give_up(live, failure(error))
         live.emit([started(live.run)])
-        outcome, usage = await self._answer(live, writer, timing)
+        outcome = await self._answer(live, attempt)
         if outcome.whole:
-            live.emit(writer.close())
-        following = await self._finisher.finish(live, writer.draft, outcome, usage)
-        self._report(live, outcome, usage, timing)
+            live.emit(attempt.writer.close())
+        usage = self._usage(attempt)
+        following = await self._finisher.finish(live, attempt.writer.draft, outcome, usage)
+        self._report(live, outcome, usage, attempt)
         return following
 
     async def _claim(self, live: LiveRun) -> None:
@@ -107,29 +119,23 @@ class Generator:
                 live.cancelled = live.cancelled or claimed.cancel_at is not None
                 return
 
-    async def _answer(
-        self, live: LiveRun, writer: ReplyWriter, timing: _Timing
-    ) -> tuple[Outcome, Usage | None]:
-        try:
-            prompt = await self._prompt(live.owner, live.run)
-        except StorageUnavailableError as error:
-            return failure(error), None
+    async def _answer(self, live: LiveRun, attempt: _Attempt) -> Outcome:
         if live.cancelled:
-            return Outcome(reason="cancelled"), None
-        generation = asyncio.create_task(self._stream(live, writer, prompt, timing))
+            return Outcome(reason="cancelled")
+        generation = asyncio.create_task(self._stream(live, attempt))
         live.stopped_by(generation.cancel)
         try:
             await asyncio.wait({generation})
         finally:
             live.stopped_by(None)
-            generation.cancel()
-        outcome = outcome_of(
+            if generation.cancel():  # we are abandoned ourselves
+                await asyncio.wait({generation}, timeout=CLOSE_S)
+        return outcome_of(
             generation,
             cancelled=live.cancelled,
-            finish_reason=writer.finish_reason,
-            said=bool(writer.draft.content),
+            finish_reason=attempt.writer.finish_reason,
+            said=bool(attempt.writer.draft.content),
         )
-        return outcome, self._usage(writer, prompt)
 
     async def _prompt(self, owner: Owner, run: Run) -> tuple[ChatMessage, ...]:
         its = self._store.of(owner)
@@ -148,41 +154,40 @@ class Generator:
             asked=asked,
         )
 
-    async def _stream(
-        self,
-        live: LiveRun,
-        writer: ReplyWriter,
-        prompt: tuple[ChatMessage, ...],
-        timing: _Timing,
-    ) -> None:
-        request = ModelRequest(messages=prompt, function=self._function)
+    async def _stream(self, live: LiveRun, attempt: _Attempt) -> None:
+        attempt.prompt = await self._prompt(live.owner, live.run)
+        request = ModelRequest(messages=attempt.prompt, function=self._function)
         async with aclosing(self._model.stream(request)) as stream:
             async for parts in stream:
-                events = writer.read(parts)
+                events = attempt.writer.read(parts)
                 if events:
-                    if timing.first_delta is None:
-                        timing.first_delta = self._monotonic()
+                    if attempt.first_delta is None:
+                        attempt.first_delta = self._monotonic()
                     live.emit(events)
 
-    def _usage(self, writer: ReplyWriter, prompt: tuple[ChatMessage, ...]) -> Usage:
-        if writer.usage is not None:
+    def _usage(self, attempt: _Attempt) -> Usage | None:
+        """Return what the reply cost; `None` when the model was not asked."""
+        if not attempt.prompt:
+            return None
+        counted = attempt.writer.usage
+        if counted is not None:
             return Usage(
                 model=self._model.name,
-                prompt_tokens=writer.usage.prompt_tokens,
-                completion_tokens=writer.usage.completion_tokens,
+                prompt_tokens=counted.prompt_tokens,
+                completion_tokens=counted.completion_tokens,
                 estimated=False,
             )
         return Usage(
             model=self._model.name,
-            prompt_tokens=sum(estimated_tokens(message.content) for message in prompt),
-            completion_tokens=estimated_tokens(writer.draft.content),
+            prompt_tokens=sum(estimated_tokens(message.content) for message in attempt.prompt),
+            completion_tokens=estimated_tokens(attempt.writer.draft.content),
             estimated=True,
         )
 
     def _report(
-        self, live: LiveRun, outcome: Outcome, usage: Usage | None, timing: _Timing
+        self, live: LiveRun, outcome: Outcome, usage: Usage | None, attempt: _Attempt
     ) -> None:
-        first = timing.first_delta
+        first, began = attempt.first_delta, attempt.began
         log.info(
             "run ended",
             extra={
@@ -191,8 +196,8 @@ class Generator:
                 "tenant_id": live.owner.tenant_id,
                 "reason": outcome.reason,
                 "code": outcome.error.code if outcome.error else None,
-                "first_delta_ms": None if first is None else round((first - timing.began) * 1e3, 2),
-                "total_ms": round((self._monotonic() - timing.began) * 1e3, 1),
+                "first_delta_ms": None if first is None else round((first - began) * 1e3, 2),
+                "total_ms": round((self._monotonic() - began) * 1e3, 1),
                 "events": live.last_seq,
                 "frames": live.feed.frames_posted,
                 "bytes": live.feed.bytes_posted,
