@@ -55,8 +55,8 @@ class Sessions(Protocol):
     async def forget(self, session_id: str) -> bool:
         """Delete the session with its messages, runs and logs. False if there is none.
 
-        Memories stay; they are forgotten one by one. A run that still writes finds itself no longer
-        the owner (`NotRunOwnerError`).
+        Memories stay; they are forgotten one by one. The blobs that its ended runs have spilled go with
+        the next purge. A run that still writes finds itself no longer the owner (`NotRunOwnerError`).
         """
         ...
 
@@ -81,8 +81,9 @@ class Messages(Protocol):
     async def turns_before(self, message_id: str, *, max_bytes: int) -> Sequence[Message]:
         """Return what was said in the same session before that user message, oldest first.
 
-        Whole turns only (a user message with its newest reply; one without a stored reply alone),
-        the newest that fit into `max_bytes` of UTF-8 content together.
+        Whole turns only (a user message with its newest reply; one without a stored reply alone):
+        backwards from that message for as long as they fit into `max_bytes` of UTF-8 content together.
+        Empty if there is no such message.
         """
         ...
 
@@ -99,7 +100,10 @@ class Memories(Protocol):
         ...
 
     async def newest(self, *, max_bytes: int) -> Sequence[Memory]:
-        """Return the newest memories that fit into `max_bytes` of UTF-8 together, oldest first."""
+        """Return the newest memories, oldest first.
+
+        Backwards from the newest for as long as they fit into `max_bytes` of UTF-8 together.
+        """
         ...
 
     async def forget(self, memory_id: str) -> bool:
@@ -129,6 +133,12 @@ class Runs(Protocol):
 
     async def claim(self, run_id: str, *, claimed_by: str, lease_until: float) -> Run:
         """Make a queued run ours to generate, once and for all; claiming it again as ourselves is fine.
+
+        Args:
+            run_id: of a queued run.
+            claimed_by: a fresh random id of this one generation.
+            lease_until: when others may take it over; `math.inf` where the process is the lease. Opening
+                the store again ends every lease of that process.
 
         Returns:
             The run as it is now; look at `cancel_at` before calling a model.
@@ -167,6 +177,7 @@ class Runs(Protocol):
         Raises:
             NotRunOwnerError: the run is not running as `claimed_by`; nothing was stored. A repeat of a
                 finish that was stored already by the same claim is not an error.
+            LogSlotTakenError: `terminal` is not the next entry of the log; nothing was stored.
         """
         ...
 
@@ -179,7 +190,7 @@ class Payloads(Protocol):
         ...
 
     async def get(self, payload_id: str) -> Payload | None:
-        """Return the row, or `None`."""
+        """Return the row, or `None` if there is none or it has expired."""
         ...
 
 
@@ -191,7 +202,8 @@ class RunLog(Protocol):
 
         `acknowledge` is called later, never from inside this call, in the order of the appends of one
         run; only what was acknowledged may be posted. It gets `LogSlotTakenError` if the slot is not
-        free, `NotRunOwnerError` if the run is not ours, `StorageUnavailableError` if it cannot be kept.
+        free, `NotRunOwnerError` if the run is not ours, `StorageUnavailableError` if it cannot be kept, also
+        because an entry before it was not. The same slot again from its owner is kept already: success.
         """
         ...
 

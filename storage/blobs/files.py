@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from storage.blobs.blob_store import SignedDownload, SignedUpload
 from storage.blobs.signing import SECRET_BYTES, UrlSigner
+from storage.disk import PRIVATE_FILE, PRIVATE_FOLDER, sync_folder
 from storage.errors import (
     BlobMissingError,
     StorageUnavailableError,
@@ -168,7 +169,7 @@ class _Upload:
 
     def write(self, piece: bytes) -> None:
         if self._descriptor < 0:
-            self._descriptor = os.open(self._draft, _CREATE, 0o600)
+            self._descriptor = os.open(self._draft, _CREATE, PRIVATE_FILE)
         self._hash.update(piece)
         _write_all(self._descriptor, piece)
 
@@ -188,7 +189,7 @@ class _Upload:
 def _prepare(folder: Path) -> bytes:
     """Make the folders, delete what a killed process left unfinished, and return the secret."""
     for name in ("blobs", "blobs-incoming"):
-        (folder / name).mkdir(mode=0o700, exist_ok=True)
+        (folder / name).mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     for leftover in (folder / "blobs-incoming").iterdir():
         leftover.unlink()
     if not (folder / _SIGNING_KEY).exists():
@@ -207,7 +208,7 @@ def _store(draft: Path, path: Path, body: bytes) -> None:
 
 
 def _write_new(path: Path, body: bytes) -> None:
-    descriptor = os.open(path, _CREATE, 0o600)
+    descriptor = os.open(path, _CREATE, PRIVATE_FILE)
     try:
         _write_all(descriptor, body)
         os.fsync(descriptor)
@@ -225,18 +226,10 @@ def _move(draft: Path, path: Path) -> None:
     """Give a complete file its name, on the disk too: a log that names it may be there at once."""
     folders = (path.parent.parent.parent, path.parent.parent, path.parent)
     for folder in folders[1:]:
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     draft.rename(path)
     for folder in reversed(folders):
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(folder)
 
 
 def _read(path: Path) -> bytes | None:

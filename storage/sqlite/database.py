@@ -9,9 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from storage.disk import PRIVATE_FILE, sync_folder
 from storage.errors import UnusableDataError
 from storage.sqlite.faults import is_busy
-from storage.sqlite.folder import PRIVATE_FILE
 
 APPLICATION_ID: Final = 0x4D414B4F
 """`MAKO` in the file's header tells our files from those of other programs."""
@@ -25,6 +25,9 @@ _BUSY_MS: Final = 100
 """How long SQLite itself waits for a lock; the threads ask again while somebody waits for them."""
 
 _START_BUSY_MS: Final = 4500
+
+_WAL_BYTES: Final = 16 * 1024 * 1024
+"""To what size the write-ahead log shrinks again after a burst."""
 
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 
@@ -84,6 +87,7 @@ def connect(path: Path) -> sqlite3.Connection:
     )
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA temp_store=MEMORY")
+    connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
     if os.uname().sysname == "Darwin":
         connection.execute("PRAGMA fullfsync=ON")  # macOS: fsync alone does not reach the disk
     return connection
@@ -103,6 +107,7 @@ def _create(path: Path) -> None:
         _migrate(connection, draft)
         connection.execute("PRAGMA journal_mode=WAL")
     draft.rename(path)
+    sync_folder(path.parent)
 
 
 def _check_header(path: Path) -> None:

@@ -4,12 +4,9 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
-from typing import Final
 
+from storage.disk import PRIVATE_FILE, PRIVATE_FOLDER, sync_folder
 from storage.errors import UnusableDataError
-
-PRIVATE_FILE: Final = 0o600
-PRIVATE_FOLDER: Final = 0o700
 
 
 def make_private(folder: Path) -> None:
@@ -19,7 +16,9 @@ def make_private(folder: Path) -> None:
         UnusableDataError: it cannot be made, or is no folder (the operator's fault).
     """
     try:
-        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+            sync_folder(folder.parent)
     except OSError as exc:
         raise UnusableDataError(f"cannot create the data folder {folder}: {exc.strerror}") from exc
 

@@ -9,6 +9,7 @@ Slot rules: only `claimed_by` of a running run may append, and only the slot aft
 """
 
 import asyncio
+import sqlite3
 import struct
 from collections.abc import Iterable, Sequence
 
@@ -57,12 +58,7 @@ class Journal:
         if log is not None:
             return log.entries(after=after) if log.owner == owner else ()
         key = (owner.tenant_id, owner.user_id, run_id)
-        body = await self._reader.call(
-            lambda connection: connection.execute(
-                "SELECT body FROM run_logs WHERE tenant_id = ? AND user_id = ? AND run_id = ?", key
-            ).fetchone()
-        )
-        return log_format.entries(run_id, body[0], after=after) if body else ()
+        return await self._reader.call(lambda connection: _stored(connection, key, after))
 
     def claimed(self, owner: Owner, run_id: str, claimed_by: str) -> None:
         """Let `claimed_by` alone append from now on, as the database has it."""
@@ -71,13 +67,12 @@ class Journal:
             self._logs[run_id] = LiveLog(owner, run_id, claimed_by)
         else:
             log.claimed_by = claimed_by
-            log.segment = None  # the next record names the new claim
 
     async def seal(self, completion: Completion) -> bytes | None:
         """Refuse further appends and return the whole log, its terminal entry included, for one row.
 
-        Follow it by `ended` or `unsealed`. `None` when no such claim is live here, or its end is on the
-        way: then the database decides, which may hold the end already.
+        Follow it by `ended` or `unsealed`. `None` when no such claim is live here; the database may hold
+        its end already.
 
         Raises:
             LogSlotTakenError: the terminal entry does not follow the last one that was kept.
@@ -85,17 +80,17 @@ class Journal:
         if self._pending:  # what was appended before belongs before the end
             await asyncio.sleep(0)
         log = self._logs.get(completion.run_id)
-        if log is None or log.claimed_by != completion.claimed_by or log.finishing:
+        if log is None or log.claimed_by != completion.claimed_by:
             return None
         if completion.terminal.first != log.next:
             raise LogSlotTakenError("the terminal entry does not fit the log")
-        log.finishing = True
+        log.ends += 1
         return log.body() + b"".join(log_format.entry_record(0, completion.terminal))
 
     def unsealed(self, run_id: str) -> None:
         """Allow appends again: the end could not be stored."""
         if (log := self._logs.get(run_id)) is not None:
-            log.finishing = False
+            log.ends -= 1
 
     def ended(self, run_id: str) -> None:
         """Forget a run whose log is in the database durably, or that was deleted."""
@@ -157,7 +152,7 @@ class Journal:
         for index, (entry, claimed_by, _) in enumerate(pending):
             log = self._logs.get(entry.run_id)
             first = entry.first
-            if log is None or log.claimed_by != claimed_by or log.finishing or first != log.next:
+            if log is None or log.claimed_by != claimed_by or log.ends or first != log.next:
                 if (error := _refusal(log, entry, claimed_by)) is not None:
                     refused[index] = error
                 continue
@@ -174,6 +169,15 @@ class Journal:
         return parts
 
 
+def _stored(
+    connection: sqlite3.Connection, key: tuple[str, str, str], after: int
+) -> Sequence[LogEntry]:
+    row = connection.execute(
+        "SELECT body FROM run_logs WHERE tenant_id = ? AND user_id = ? AND run_id = ?", key
+    ).fetchone()
+    return log_format.entries(key[2], row["body"], after=after) if row else ()
+
+
 def _open(log: LiveLog, segment: Segment) -> bytes:
     """Give the run a handle in this file and return the record that says so."""
     assert log.claimed_by is not None
@@ -185,7 +189,7 @@ def _open(log: LiveLog, segment: Segment) -> bytes:
 
 def _refusal(log: LiveLog | None, entry: LogEntry, claimed_by: str) -> StorageError | None:
     """Return why the entry is not the next one of its log, or `None` if it is there already."""
-    if log is None or log.claimed_by != claimed_by or log.finishing:
+    if log is None or log.claimed_by != claimed_by or log.ends:
         return NotRunOwnerError("the run is not ours, or has ended")
     if entry.first > log.next:
         return StorageUnavailableError("an earlier entry was not kept")

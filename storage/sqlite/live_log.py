@@ -21,12 +21,12 @@ class LiveLog:
     Attributes:
         claimed_by: who alone may append; `None` while no generation has claimed the run.
         next: the number of the next event.
-        finishing: whether its end is on the way into the database; nobody may append then.
+        ends: how many attempts to end it are on their way into the database; nobody may append then.
         segment, handle: where its latest record lies, and what it is called there.
     """
 
     __slots__ = (
-        "_blocks", "_recent", "claimed_by", "finishing", "handle", "next", "owner", "run_id", "segment",
+        "_blocks", "_recent", "claimed_by", "ends", "handle", "next", "owner", "run_id", "segment",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, run_id: str, claimed_by: str | None) -> None:
@@ -34,7 +34,7 @@ class LiveLog:
         self.run_id = run_id
         self.claimed_by = claimed_by
         self.next = 1
-        self.finishing = False
+        self.ends = 0
         self.segment: Segment | None = None
         self.handle = 0
         self._blocks: list[tuple[int, bytes]] = []

@@ -83,3 +83,4 @@ def _replay(
         log.restore(record)
     elif record.first > log.next:
         _log.error("journal has a gap", extra={"run_id": log.run_id, "after": log.next - 1})
+        handles[record.handle] = None  # once said is enough

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 
-from storage.errors import NotRunOwnerError, StorageUnavailableError
+from storage.errors import NotRunOwnerError
 from storage.records import (
     MAX_QUEUED_RUNS,
     Acceptance,
@@ -282,7 +282,7 @@ def _finish(
         raise NotRunOwnerError("the run is not ours, or has ended")
     if run.state == "running":
         if log is None:
-            raise StorageUnavailableError("the log of the run is not at hand")
+            raise NotRunOwnerError("the run is not ours")
         _store_end(connection, key, run, completion, log)
     next_in_session = connection.execute(_LIVE_IN_SESSION, (*key, run.session_id)).fetchone()
     if next_in_session is None or next_in_session["state"] != "queued":

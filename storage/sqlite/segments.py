@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from storage.disk import PRIVATE_FILE, sync_folder
+
 SYNC_EVERY: Final = 0.05
 """Seconds between two `fdatasync` while something was written: what a power cut may take."""
 
@@ -90,12 +92,13 @@ class Segments:
         return self._current
 
     def write(self, frame: bytes) -> None:
-        """Append one frame to the current file, whole or not at all.
+        """Append one frame to the file that `current` returned, whole or not at all.
 
         Raises:
             OSError: nothing was kept.
         """
-        segment = self.current()
+        segment = self._current
+        assert segment is not None  # whoever stages a frame has asked for it
         try:
             _write_whole(segment.descriptor, frame)
         except OSError:
@@ -129,8 +132,8 @@ class Segments:
         self._number += 1
         path = self._folder / f"{self._number:08}.journal"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        segment = Segment(path, descriptor=os.open(path, flags, 0o600))
-        self._background.submit(_sync_folder, self._folder)
+        segment = Segment(path, descriptor=os.open(path, flags, PRIVATE_FILE))
+        self._background.submit(_sync_name, segment)
         return segment
 
     def _repair(self, segment: Segment) -> None:
@@ -182,15 +185,10 @@ def _sync_file(segment: Segment) -> None:
         _log.error("journal cannot be synced", extra={"fault": errno.errorcode.get(exc.errno or 0)})
 
 
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(
-        OSError
-    ):  # the file is there; only its name may be lost in a power cut
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _sync_name(segment: Segment) -> None:
+    # On failure the file is there all the same; only a power cut would miss its name.
+    with contextlib.suppress(OSError):
+        sync_folder(segment.path.parent)
 
 
 def _finish(segment: Segment) -> None:
@@ -201,7 +199,6 @@ def _finish(segment: Segment) -> None:
 
 
 def _delete(segment: Segment) -> None:
-    with contextlib.suppress(
-        OSError
-    ):  # what cannot be deleted now is found again at the next start
+    # What cannot be deleted now is found again at the next start.
+    with contextlib.suppress(OSError):
         segment.path.unlink(missing_ok=True)

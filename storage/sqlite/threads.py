@@ -124,6 +124,8 @@ class DatabaseThread(ABC):
             StorageError: what `work` itself raises.
         """
         if self._closing or self._waiting >= MAX_WAITING:
+            if failed is not None:
+                failed()
             raise StorageUnavailableError("the database is closed or has too much to do")
         future: asyncio.Future[T] = self._loop.create_future()
         job = Job(work, future, durable=durable, done=done, failed=failed)

@@ -11,7 +11,6 @@ from storage.blobs.files import FileBlobs, open_file_blobs
 from storage.blobs.signing import PATH
 from storage.errors import UploadRejectedError
 
-
 PIECE = 10_000
 
 

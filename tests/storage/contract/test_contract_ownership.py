@@ -38,13 +38,13 @@ async def test_nothing_is_read_by_a_stranger(store: Store, stranger: Owner) -> N
     assert (await theirs.sessions.page(before=None, limit=5)).items == ()
     assert await theirs.messages.get(run.message_id) is None
     assert (await theirs.messages.page("session-1", before=None, limit=5)).items == ()
-    assert await theirs.messages.turns_before(live.message_id, max_bytes=1000) == ()
+    assert not await theirs.messages.turns_before(live.message_id, max_bytes=1000)
     assert (await theirs.memories.page(before=None, limit=5)).items == ()
-    assert await theirs.memories.newest(max_bytes=1000) == ()
+    assert not await theirs.memories.newest(max_bytes=1000)
     assert await theirs.runs.get(run.run_id) is None
-    assert await theirs.runs.live() == ()
-    assert await store.log.read(stranger, run.run_id, after=0) == ()
-    assert await store.log.read(stranger, live.run_id, after=0) == ()
+    assert not await theirs.runs.live()
+    assert not await store.log.read(stranger, run.run_id, after=0)
+    assert not await store.log.read(stranger, live.run_id, after=0)
 
 
 async def test_nothing_is_changed_by_a_stranger(store: Store, stranger: Owner) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from storage.errors import StorageError, StorageUnavailableError
 from storage.records import LogEntry, Run
-from storage.sqlite import segments
+from storage.sqlite import segments, threads
 from storage.sqlite.segments import Segments
 from storage.sqlite.store import SqliteStore, open_store
 from tests.storage.samples import (
@@ -91,8 +91,9 @@ async def test_nothing_is_acknowledged_before_it_is_written(store: SqliteStore, 
 
 
 async def test_a_disk_that_fails_refuses_the_entries_and_is_asked_again(
-    store: SqliteStore, disk: Disk, folder: Path
+    disk: Disk, folder: Path
 ) -> None:
+    store = await open_store(folder)
     one, two = await runs(store, 2)
     await append(store.log, entry(one, 1))
     size = files(folder)[0].stat().st_size
@@ -110,7 +111,11 @@ async def test_a_disk_that_fails_refuses_the_entries_and_is_asked_again(
     disk.fault = None
     for slot in (entry(one, 2, 3), entry(two, 1)):
         await append(store.log, slot)
+    await store.aclose()
+    store = await open_store(folder)
     assert await log_of(store, one) == [entry(one, 1), entry(one, 2, 3)]
+    assert await log_of(store, two) == [entry(two, 1)]
+    await store.aclose()
 
 
 @pytest.mark.parametrize("repairs", [True, False], ids=["truncates", "cannot even truncate"])
@@ -314,6 +319,32 @@ async def test_an_end_that_cannot_be_stored_leaves_the_run_open(
     assert [slot.first for slot in await log_of(store, run)] == [1, 2, 3]
 
 
+async def test_an_end_that_is_refused_at_once_leaves_the_run_open(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await running(store, send(new=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "MAX_WAITING", 0)
+        with pytest.raises(StorageUnavailableError):
+            await store.of(ANNA).runs.finish(completion(run))
+    await append(store.log, entry(run, 1))
+    await store.of(ANNA).runs.finish(completion(run, first=2))
+
+
+async def test_one_of_two_ends_that_fails_lets_nobody_append_before_the_other(
+    store: SqliteStore,
+) -> None:
+    run = await running(store, send(new=True))
+    await store.log.seal(completion(run))
+    await store.log.seal(completion(run))
+    store.log.unsealed(run.run_id)
+
+    with pytest.raises(StorageError):
+        await append(store.log, entry(run, 1))
+    store.log.unsealed(run.run_id)
+    await append(store.log, entry(run, 1))
+
+
 async def test_nobody_appends_while_the_end_is_stored(store: SqliteStore) -> None:
     run = await running(store, send(new=True))
     finish = asyncio.create_task(store.of(ANNA).runs.finish(completion(run)))
@@ -332,7 +363,7 @@ async def test_a_cancelled_finish_is_stored_and_forgotten_by_the_journal(
     await append(store.log, entry(run, 1))
     finish = asyncio.create_task(store.of(ANNA).runs.finish(completion(run, first=2)))
     await asyncio.sleep(0)
-    assert store.log._logs[run.run_id].finishing
+    assert store.log._logs[run.run_id].ends
     finish.cancel()
     with pytest.raises(asyncio.CancelledError):
         await finish
