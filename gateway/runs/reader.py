@@ -1,6 +1,7 @@
 """A cursor of one connection in one run's log."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from storage.records import BlobRef
 
 if TYPE_CHECKING:
     from gateway.runs.feed import Feed
+
+log = logging.getLogger(__name__)
 
 
 class Reader:
@@ -64,7 +67,12 @@ class Reader:
 
     def _go_on(self, waited: asyncio.Future[None]) -> None:
         self._waiting = None
-        if waited.cancelled() or waited.exception() is not None:
+        error = None if waited.cancelled() else waited.exception()
+        if error is not None and not isinstance(error, GoneError):
+            log.error("a frame could not be posted", exc_info=error)
+        if self._stopped:
+            return
+        if error is not None or waited.cancelled():
             self._feed.unfollow(self.connection_id)
             return
         self.pump()
