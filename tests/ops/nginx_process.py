@@ -1,5 +1,6 @@
 """Debian's nginx with the configuration of docs/self-hosting.md, as a child process on loopback."""
 
+import http.client
 import os
 import re
 import shutil
@@ -8,8 +9,8 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,6 +42,15 @@ http {{
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back for an HTTP request."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NginxProcess:
     """A running nginx.
 
@@ -54,14 +64,23 @@ class NginxProcess:
     plain_port: int
     folder: Path
 
-    @property
-    def origin(self) -> str:
-        """What URLs of the proxied gateway start with."""
-        return f"https://{NAME}:{self.tls_port}"
-
     def trust(self) -> ssl.SSLContext:
         """Return a context that accepts the test's certificate for its name, and nothing else."""
         return ssl.create_default_context(cafile=str(self.folder / "fullchain.pem"))
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Reply:
+        """Ask over HTTPS; `path` may have a query."""
+        plain = socket.create_connection(("127.0.0.1", self.tls_port), timeout=10)
+        with closing(http.client.HTTPConnection(NAME, self.tls_port)) as connection:
+            connection.sock = self.trust().wrap_socket(plain, server_hostname=NAME)
+            return exchange(connection, method, path, headers=headers, body=body)
 
 
 def nginx_program() -> str:
@@ -72,6 +91,20 @@ def nginx_program() -> str:
         reason = "nginx is missing: apt-get install nginx-light"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     return found
+
+
+def exchange(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> Reply:
+    """Send one request and read the whole answer."""
+    connection.request(method, path, body=body, headers=dict(headers or {}))
+    response = connection.getresponse()
+    return Reply(status=response.status, headers=response.headers, body=response.read())
 
 
 @contextmanager

@@ -2,12 +2,12 @@
 
 import base64
 import hashlib
+import http.client
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
-import aiohttp
 import orjson
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -17,7 +17,7 @@ from gateway.settings import Settings
 from tests.ops.chat import answer_to, events_of, hear, hello, say, text_of
 from tests.ops.examples import example
 from tests.ops.gateway_process import GatewayProcess, running_gateway
-from tests.ops.nginx_process import NAME, NginxProcess, running_nginx
+from tests.ops.nginx_process import NAME, NginxProcess, exchange, running_nginx
 
 pytestmark = pytest.mark.proxy
 
@@ -42,34 +42,6 @@ def nginx(
     folder = tmp_path_factory.mktemp("nginx")
     with running_nginx(folder, gateway_port=gateway.port) as process:
         yield process
-
-
-@pytest.fixture
-async def http(nginx: NginxProcess) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session whose requests to the proxied name reach the proxy."""
-    connector = aiohttp.TCPConnector(ssl=nginx.trust(), resolver=_Loopback())
-    async with aiohttp.ClientSession(nginx.origin, connector=connector) as session:
-        yield session
-
-
-class _Loopback(aiohttp.abc.AbstractResolver):
-    """Finds every name on this machine."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: int = 0
-    ) -> list[aiohttp.abc.ResolveResult]:
-        found: aiohttp.abc.ResolveResult = {
-            "hostname": host,
-            "host": "127.0.0.1",
-            "port": port,
-            "family": family,
-            "proto": 0,
-            "flags": 0,
-        }
-        return [found]
-
-    async def close(self) -> None:
-        pass
 
 
 def socket_to(
@@ -102,23 +74,22 @@ async def test_a_whole_chat_streams_through(nginx: NginxProcess, gateway: Gatewa
 
 
 async def test_a_payload_is_fetched_through_the_proxy(
-    nginx: NginxProcess, gateway: GatewayProcess, http: aiohttp.ClientSession
+    nginx: NginxProcess, gateway: GatewayProcess
 ) -> None:
     async with page_socket(nginx, gateway.token()) as ws:
         await hello(ws)
         frames = await answer_to(ws, id="large", content="large please")
 
     (payload,) = (frame for frame in frames if frame["type"] == "payload")
-    async with http.get(payload["url"], headers={"Origin": PAGE}) as response:
-        body = await response.read()
-        assert response.status == 200
-        assert response.headers["Access-Control-Allow-Origin"] == PAGE
-    assert hashlib.sha256(body).hexdigest() == payload["sha256"]
-    assert orjson.loads(body)["run_id"] == payload["run_id"]
+    reply = nginx.request("GET", payload["url"], headers={"Origin": PAGE})
+    assert reply.status == 200
+    assert reply.headers["Access-Control-Allow-Origin"] == PAGE
+    assert hashlib.sha256(reply.body).hexdigest() == payload["sha256"]
+    assert orjson.loads(reply.body)["run_id"] == payload["run_id"]
 
 
 async def test_a_long_message_is_uploaded_through_the_proxy(
-    nginx: NginxProcess, gateway: GatewayProcess, http: aiohttp.ClientSession
+    nginx: NginxProcess, gateway: GatewayProcess
 ) -> None:
     text = "長い手紙。" * 15_000
     body = text.encode()
@@ -128,8 +99,7 @@ async def test_a_long_message_is_uploaded_through_the_proxy(
         sha256 = hashlib.sha256(body).hexdigest()
         await say(ws, type="upload", id="place", bytes=len(body), sha256=sha256)
         place = await hear(ws, "upload_ready")
-        async with http.request(place["method"], place["url"], data=body) as response:
-            assert response.status == 204
+        assert nginx.request(place["method"], place["url"], body=body).status == 204
         frames = await answer_to(ws, id="letter", upload_id=place["upload_id"])
 
     assert events_of(frames)[-1]["reason"] == "stop"
@@ -141,16 +111,16 @@ def test_the_largest_message_fits_through_the_proxy() -> None:
 
 
 async def test_a_ticket_opens_a_socket_and_stays_out_of_the_log(
-    nginx: NginxProcess, gateway: GatewayProcess, http: aiohttp.ClientSession
+    nginx: NginxProcess, gateway: GatewayProcess
 ) -> None:
     token = gateway.token()
-    async with http.post("/v1/tickets", headers={"Authorization": f"Bearer {token}"}) as response:
-        assert response.status == 200
-        ticket = (await response.json())["ticket"]
+    sold = nginx.request("POST", "/v1/tickets", headers={"Authorization": f"Bearer {token}"})
+    assert sold.status == 200
+    ticket = orjson.loads(sold.body)["ticket"]
     async with socket_to(nginx, f"?ticket={ticket}", origin=None) as ws:
         await hello(ws)
 
-    await _request(http, "GET", "/healthz")  # nginx logs a request at its end; this one is later
+    nginx.request("GET", "/healthz")  # nginx logs a request at its end; this one is later
     log = (nginx.folder / "access.log").read_text()
     assert '"GET /v1/ws" 101' in log
     assert ticket not in log
@@ -166,11 +136,8 @@ async def test_a_password_for_the_proxy_does_not_reach_the_gateway(
         await hello(ws)
 
 
-async def test_the_page_may_open_its_socket_at_the_proxied_name(
-    nginx: NginxProcess, http: aiohttp.ClientSession
-) -> None:
-    async with http.get("/") as response:
-        policy = response.headers["Content-Security-Policy"]
+def test_the_page_may_open_its_socket_at_the_proxied_name(nginx: NginxProcess) -> None:
+    policy = nginx.request("GET", "/").headers["Content-Security-Policy"]
     assert f" wss://{NAME}:{nginx.tls_port};" in policy
 
 
@@ -204,38 +171,32 @@ FETCHED = {"Host": "127.0.0.1:{port}", "Sec-Fetch-Site": "same-origin"}
 
 
 @pytest.mark.parametrize("headers", [{}, OWN_PAGE, FETCHED], ids=["plain", "origin", "fetch"])
-async def test_nobody_gets_a_demo_token_through_the_proxy(
-    http: aiohttp.ClientSession, gateway: GatewayProcess, headers: dict[str, str]
+def test_nobody_gets_a_demo_token_through_the_proxy(
+    nginx: NginxProcess, gateway: GatewayProcess, headers: dict[str, str]
 ) -> None:
     forged = {name: value.format(port=gateway.port) for name, value in headers.items()}
-    assert await _request(http, "POST", "/v1/demo/token", forged) == 404
+    assert nginx.request("POST", "/v1/demo/token", headers=forged).status == 404
 
 
 @pytest.mark.parametrize("headers", [OWN_PAGE, FETCHED], ids=["origin", "fetch"])
-async def test_nobody_gets_a_demo_token_even_if_the_origins_were_never_set(
+def test_nobody_gets_a_demo_token_even_if_the_origins_were_never_set(
     tmp_path: Path, headers: dict[str, str]
 ) -> None:
     with (
         running_gateway(tmp_path / "data") as unset,
         running_nginx(tmp_path, gateway_port=unset.port) as nginx,
+        closing(http.client.HTTPConnection("127.0.0.1", unset.port, timeout=10)) as direct,
     ):
         forged = {name: value.format(port=unset.port) for name, value in headers.items()}
-        connector = aiohttp.TCPConnector(ssl=nginx.trust(), resolver=_Loopback())
-        async with aiohttp.ClientSession(nginx.origin, connector=connector) as behind:
-            assert await _request(behind, "POST", "/v1/demo/token", forged) == 404
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{unset.port}") as direct:
-            assert await _request(direct, "POST", "/v1/demo/token", forged) == 200
+        assert nginx.request("POST", "/v1/demo/token", headers=forged).status == 404
+        assert exchange(direct, "POST", "/v1/demo/token", headers=forged).status == 200
 
 
-async def test_plain_http_is_redirected(nginx: NginxProcess) -> None:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(
-            f"http://127.0.0.1:{nginx.plain_port}/web/makoto.js?x=1", allow_redirects=False
-        ) as r,
-    ):
-        assert r.status == 301
-        assert r.headers["Location"] == f"https://{NAME}/web/makoto.js?x=1"
+def test_plain_http_is_redirected(nginx: NginxProcess) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", nginx.plain_port, timeout=10)) as plain:
+        reply = exchange(plain, "GET", "/web/makoto.js?x=1")
+    assert reply.status == 301
+    assert reply.headers["Location"] == f"https://{NAME}/web/makoto.js?x=1"
 
 
 def test_the_proxy_waits_longer_than_the_gateway() -> None:
@@ -243,11 +204,3 @@ def test_the_proxy_waits_longer_than_the_gateway() -> None:
     minutes = [int(m) for m in re.findall(r"proxy_(?:read|send)_timeout (\d+)m;", configured)]
     assert len(minutes) == 2
     assert min(minutes) * 60 > Settings().idle_s
-
-
-async def _request(
-    session: aiohttp.ClientSession, method: str, path: str, headers: dict[str, str] | None = None
-) -> int:
-    async with session.request(method, path, headers=headers) as response:
-        await response.read()
-        return response.status
