@@ -4,6 +4,7 @@ All times are Unix time in seconds (float). All ids are opaque text of at most 1
 made here sort by creation (see `storage.keys`). Text never holds a lone surrogate.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -212,6 +213,38 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a host that generates replies itself adds to an accept, to save the round trips after it.
+
+    Attributes:
+        claimed_by, lease_until: as for `Runs.claim`.
+        history_bytes, memories_bytes: how much of the context to read, UTF-8 bytes of content.
+    """
+
+    claimed_by: str
+    lease_until: float
+    history_bytes: int
+    memories_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a reply is written from.
+
+    Attributes:
+        character: of the session.
+        asked: the user's message.
+        earlier: as `Messages.turns_before` returns it.
+        memories: as `Memories.newest` returns it.
+    """
+
+    character: str | None
+    asked: Message
+    earlier: Sequence[Message]
+    memories: Sequence[Memory]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
     """All that `accept` stores in one transaction.
 
@@ -220,12 +253,14 @@ class Acceptance:
         message: the user's message; `None` for a regenerate, which answers a stored one.
         new_session: the session to create; `None` if `run.session_id` must exist already.
         if_busy: what to do when the session has an active run.
+        claim: claims the run at once, unless another one is ahead of it or it is to be cancelled.
     """
 
     run: Run
     message: Message | None
     new_session: Session | None
     if_busy: IfBusy
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,10 +270,12 @@ class Accepted:
     Attributes:
         run: as stored; its `cancel_at` may be set by a cancel that overtook it.
         ahead: the session's active and queued runs before this one; empty: start it now.
+        context: what to answer from, if the run was claimed at once.
     """
 
     run: Run
     ahead: tuple[str, ...]
+    context: Context | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,7 +119,8 @@ class Runs(Protocol):
 
         Same `run_id` and `request_hash` again: `Duplicate`, whatever else has changed since. A cancel
         that came first is kept in the stored run. With an active run in the session, `if_busy`
-        decides; `cancel` stores like `queue` (the caller then cancels `ahead`).
+        decides; `cancel` stores like `queue` (the caller then cancels `ahead`). A backend that cannot
+        carry out `Acceptance.claim` in the same transaction leaves the run queued.
         """
         ...
 

@@ -1,5 +1,6 @@
 """SQLite's errors, and those of its Python binding, as errors of storage."""
 
+import errno
 import sqlite3
 
 from storage.errors import StorageError, StorageUnavailableError, UnstorableTextError
@@ -16,6 +17,8 @@ def is_busy(fault: sqlite3.Error) -> bool:
 
 def name_of(fault: BaseException) -> str:
     """Return what a log line may say about the fault: its symbol, never its text."""
+    if isinstance(fault, OSError) and fault.errno is not None:
+        return errno.errorcode.get(fault.errno, "OSError")
     return str(getattr(fault, "sqlite_errorname", type(fault).__name__))
 
 

@@ -9,8 +9,8 @@ Slot rules: only `claimed_by` of a running run may append, and only the slot aft
 """
 
 import asyncio
+import logging
 import sqlite3
-import struct
 from collections.abc import Iterable, Sequence
 
 from storage.errors import (
@@ -22,10 +22,13 @@ from storage.errors import (
 from storage.records import Completion, LogEntry, Owner
 from storage.repositories import Acknowledge
 from storage.sqlite import log_format
+from storage.sqlite.faults import name_of
 from storage.sqlite.live_log import LiveLog
 from storage.sqlite.log_format import pack_record
 from storage.sqlite.segments import Segment, Segments
 from storage.sqlite.threads import Reader
+
+_log = logging.getLogger(__name__)
 
 _Pending = tuple[LogEntry, str, Acknowledge]
 
@@ -45,6 +48,7 @@ class Journal:
         self._reader = reader
         self._loop = asyncio.get_running_loop()
         self._pending: list[_Pending] = []
+        self._complained = False
 
     def append(self, entry: LogEntry, *, claimed_by: str, acknowledge: Acknowledge) -> None:
         """Create the next slot; see `RunLog.append`."""
@@ -111,7 +115,8 @@ class Journal:
         if pending:
             try:
                 self._write(pending, refused)
-            except (OSError, struct.error) as exc:
+            except Exception as exc:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+                self._complain(exc)
                 error = StorageUnavailableError("the journal cannot be written")
                 error.__cause__ = exc
                 refused = dict.fromkeys(range(len(pending)), error) | refused
@@ -132,10 +137,19 @@ class Journal:
         except Exception:
             for log, first in reversed(kept):
                 log.drop(first)
-                log.segment = None  # its opening record may have been in this frame
+            for log in self._logs.values():
+                log.segment = None  # the records that open handles may be lost with this frame
             raise
         for log, _ in kept:
             log.settle()
+
+        self._complained = False
+
+    def _complain(self, fault: Exception) -> None:
+        """Log the first of several failures: on a full disk every turn of the loop has one."""
+        if not self._complained:
+            _log.error("journal cannot be written", extra={"fault": name_of(fault)})
+            self._complained = True
 
     def _stage(
         self,

@@ -42,7 +42,9 @@ class SqliteMemories:
 
     async def newest(self, *, max_bytes: int) -> Sequence[Memory]:
         """Return the newest that fit; see `Memories.newest`."""
-        return await self._reader.call(lambda connection: _newest(connection, self._key, max_bytes))
+        return await self._reader.call(
+            lambda connection: newest_memories(connection, self._key, max_bytes)
+        )
 
     async def forget(self, memory_id: str) -> bool:
         """Delete one. False if there is none."""
@@ -69,7 +71,8 @@ def add_memories(connection: sqlite3.Connection, key: Key, memories: Iterable[Me
     )
 
 
-def _newest(connection: sqlite3.Connection, key: Key, max_bytes: int) -> Sequence[Memory]:
+def newest_memories(connection: sqlite3.Connection, key: Key, max_bytes: int) -> Sequence[Memory]:
+    """Return the newest that fit; see `Memories.newest`."""
     newest: list[Memory] = []
     for row in connection.execute(_PAGE, (*key, *_NEWEST, _MOST)):
         memory = memory_of(row)

@@ -45,10 +45,9 @@ class SqliteMessages:
 
     async def get(self, message_id: str) -> Message | None:
         """Return the message, or `None`."""
-        row = await self._reader.call(
-            lambda connection: connection.execute(_GET, (*self._key, message_id)).fetchone()
+        return await self._reader.call(
+            lambda connection: get_message(connection, self._key, message_id)
         )
-        return message_of(row) if row else None
 
     async def page(self, session_id: str, *, before: str | None, limit: int) -> Page[Message]:
         """Return one page; see `Messages.page`."""
@@ -64,7 +63,7 @@ class SqliteMessages:
     async def turns_before(self, message_id: str, *, max_bytes: int) -> Sequence[Message]:
         """Return the turns before a user message; see `Messages.turns_before`."""
         return await self._reader.call(
-            lambda connection: _turns_before(connection, self._key, message_id, max_bytes)
+            lambda connection: turns_before(connection, self._key, message_id, max_bytes)
         )
 
 
@@ -99,10 +98,16 @@ def add_reply(connection: sqlite3.Connection, key: Key, message_id: str, reply: 
     _insert(connection, key, reply, turn, version)
 
 
+def get_message(connection: sqlite3.Connection, key: Key, message_id: str) -> Message | None:
+    """Return the message, or `None`."""
+    row = connection.execute(_GET, (*key, message_id)).fetchone()
+    return message_of(row) if row else None
+
+
 def is_question(connection: sqlite3.Connection, key: Key, session_id: str, message_id: str) -> bool:
     """Whether that is a user's message of that session."""
-    row = connection.execute(_GET, (*key, message_id)).fetchone()
-    return row is not None and row["session_id"] == session_id and row["role"] == "user"
+    message = get_message(connection, key, message_id)
+    return message is not None and message.session_id == session_id and message.role == "user"
 
 
 def _insert(
@@ -128,9 +133,10 @@ def _insert(
     )
 
 
-def _turns_before(
+def turns_before(
     connection: sqlite3.Connection, key: Key, message_id: str, max_bytes: int
 ) -> Sequence[Message]:
+    """Return the turns before a user message; see `Messages.turns_before`."""
     start = connection.execute(_GET, (*key, message_id)).fetchone()
     if start is None:
         return ()

@@ -10,7 +10,9 @@ from storage.records import (
     Acceptance,
     Accepted,
     AcceptOutcome,
+    Claim,
     Completion,
+    Context,
     Duplicate,
     Owner,
     Refused,
@@ -18,8 +20,14 @@ from storage.records import (
     Session,
 )
 from storage.sqlite.journal import Journal
-from storage.sqlite.memories import add_memories
-from storage.sqlite.messages import add_question, add_reply, is_question
+from storage.sqlite.memories import add_memories, newest_memories
+from storage.sqlite.messages import (
+    add_question,
+    add_reply,
+    get_message,
+    is_question,
+    turns_before,
+)
 from storage.sqlite.rows import Key, key_of, run_of
 from storage.sqlite.threads import Reader, Writer
 from storage.ttl import TOMBSTONE
@@ -98,8 +106,14 @@ class SqliteRuns:
     async def accept(self, acceptance: Acceptance) -> AcceptOutcome:
         """Store a turn exactly once; see `Runs.accept`."""
         return await self._writer.call(
-            lambda connection: _accept(connection, self._key, acceptance), durable=self._durable
+            lambda connection: _accept(connection, self._key, acceptance),
+            durable=self._durable,
+            done=self._accepted,
         )
+
+    def _accepted(self, outcome: AcceptOutcome) -> None:
+        if isinstance(outcome, Accepted) and outcome.run.claimed_by is not None:
+            self._journal.claimed(self._owner, outcome.run.run_id, outcome.run.claimed_by)
 
     async def get(self, run_id: str) -> Run | None:
         """Return the run, or `None`."""
@@ -169,7 +183,26 @@ def _accept(connection: sqlite3.Connection, key: Key, acceptance: Acceptance) ->
     run = replace(run, cancel_at=_early_cancel(connection, key, run))
     _add_run(connection, key, run, position=live[-1]["position"] + 1 if live else 1)
     _touch(connection, key, run.session_id, run.created_at)
-    return Accepted(run=run, ahead=tuple(row["run_id"] for row in live))
+    if acceptance.claim is None or live or run.cancel_at is not None:
+        return Accepted(run=run, ahead=tuple(row["run_id"] for row in live))
+    return _claim_at_once(connection, key, run, acceptance.claim)
+
+
+def _claim_at_once(connection: sqlite3.Connection, key: Key, run: Run, claim: Claim) -> Accepted:
+    asked = get_message(connection, key, run.message_id)
+    assert asked is not None
+    (character,) = connection.execute(
+        "SELECT character FROM sessions WHERE tenant_id = ? AND user_id = ? AND session_id = ?",
+        (*key, run.session_id),
+    ).fetchone()
+    context = Context(
+        character=character,
+        asked=asked,
+        earlier=turns_before(connection, key, run.message_id, claim.history_bytes),
+        memories=newest_memories(connection, key, claim.memories_bytes),
+    )
+    run = _claim(connection, key, run.run_id, claim.claimed_by, claim.lease_until)
+    return Accepted(run=run, ahead=(), context=context)
 
 
 def _has_place(connection: sqlite3.Connection, key: Key, acceptance: Acceptance) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.disk import PRIVATE_FILE, sync_folder
+from storage.sqlite.faults import name_of
 
 SYNC_EVERY: Final = 0.05
 """Seconds between two `fdatasync` while something was written: what a power cut may take."""
@@ -182,7 +183,7 @@ def _sync_file(segment: Segment) -> None:
     except OSError as exc:
         # The text is still in memory and goes to the database at the run's end; a power cut before
         # that takes it, as it would have without this sync.
-        _log.error("journal cannot be synced", extra={"fault": errno.errorcode.get(exc.errno or 0)})
+        _log.error("journal cannot be synced", extra={"fault": name_of(exc)})
 
 
 def _sync_name(segment: Segment) -> None:

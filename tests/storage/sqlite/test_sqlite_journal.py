@@ -148,13 +148,33 @@ def failing_truncate(descriptor: int, length: int) -> None:
     raise OSError(errno.EIO, "input/output error")
 
 
-async def test_a_number_too_large_for_the_format_is_refused(store: SqliteStore) -> None:
+async def test_an_entry_that_no_log_can_hold_is_refused_and_leaves_no_trace(folder: Path) -> None:
+    store = await open_store(folder)
     (run,) = await runs(store, 1)
 
-    with pytest.raises(StorageUnavailableError):
-        await append(store.log, entry(run, 1, 2**32))
+    for bad in (entry(run, 1, 2**32), replace(entry(run, 1), body=None)):
+        with pytest.raises(StorageUnavailableError):
+            await append(store.log, bad)
     await append(store.log, entry(run, 1))
+    await store.aclose()
+    store = await open_store(folder)
     assert await log_of(store, run) == [entry(run, 1)]
+    await store.aclose()
+
+
+async def test_a_full_disk_is_logged_once_until_it_is_well_again(
+    store: SqliteStore, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    (run,) = await runs(store, 1)
+    for number in (1, 2):
+        disk.fault = errno.ENOSPC
+        for _ in range(3):
+            with pytest.raises(StorageUnavailableError):
+                await append(store.log, entry(run, number))
+        disk.fault = None
+        await append(store.log, entry(run, number))
+
+    assert caplog.messages == ["journal cannot be written"] * 2
 
 
 async def test_a_journal_that_cannot_be_made_refuses_and_is_made_later(
