@@ -81,6 +81,13 @@ class Finisher:
             outcome = Outcome(reason="cancelled")
             live.end([*first, *last_events(live.run, outcome, None, saved=False)], saved=False)
 
+    async def tell_broken(self, live: LiveRun, outcome: Outcome) -> None:
+        """End a run for its readers that a fault of ours has stopped; the next start seals it."""
+        await live.settle()
+        if not live.feed.complete:
+            first = [] if live.last_seq else [started(live.run)]
+            live.end([*first, *last_events(live.run, outcome, None, saved=False)], saved=False)
+
     async def give_up(self, live: LiveRun, outcome: Outcome) -> Run | None:
         """End a run that could not even be claimed: tell the readers now, store it when possible."""
         live.end(

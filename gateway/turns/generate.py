@@ -12,7 +12,7 @@ from gateway.turns.outcome import Outcome, failure, outcome_of
 from gateway.turns.prompt import PromptRules, build_prompt
 from gateway.turns.reply import ReplyShape, ReplyWriter
 from storage.errors import NotRunOwnerError, StorageError, StorageUnavailableError
-from storage.records import Owner, Run, Usage
+from storage.records import Claim, Context, Owner, Run, Usage
 from storage.repositories import Store
 from streaming.models.chat_model import ChatMessage, ChatModel, ModelRequest
 
@@ -84,11 +84,19 @@ class Generator:
         Returns:
             The session's next queued run, to be started now, or `None`.
         """
+        try:
+            return await self._generate(live)
+        except Exception as error:  # noqa: BLE001 - the run's last line of defence; `failure` logs it
+            await self._finisher.tell_broken(live, failure(error))
+            return None
+
+    async def _generate(self, live: LiveRun) -> Run | None:
         attempt = _Attempt(
             writer=ReplyWriter(self._shape, new_memory_id=self._new_id), began=self._monotonic()
         )
         try:
-            await self._claim(live)
+            if live.context is None:
+                await self._claim(live)
         except NotRunOwnerError:
             self._finisher.tell_lost(live)
             return None
@@ -102,6 +110,15 @@ class Generator:
         following = await self._finisher.finish(live, attempt.writer.draft, outcome, usage)
         self._report(live, outcome, usage, attempt)
         return following
+
+    def new_claim(self) -> Claim:
+        """Return a claim for a run that is being accepted, to be generated here."""
+        return Claim(
+            claimed_by=self._new_id(),
+            lease_until=self._clock() + LEASE_S,
+            history_bytes=self._rules.history_bytes,
+            memories_bytes=self._rules.memories_bytes,
+        )
 
     async def _claim(self, live: LiveRun) -> None:
         runs = self._store.of(live.owner).runs
@@ -137,7 +154,7 @@ class Generator:
             said=bool(attempt.writer.draft.content),
         )
 
-    async def _prompt(self, owner: Owner, run: Run) -> tuple[ChatMessage, ...]:
+    async def _read_context(self, owner: Owner, run: Run) -> Context:
         its = self._store.of(owner)
         session, asked, earlier, memories = await asyncio.gather(
             its.sessions.get(run.session_id),
@@ -147,15 +164,13 @@ class Generator:
         )
         if session is None or asked is None:  # forgotten since
             raise StorageUnavailableError("the message is gone")
-        return build_prompt(
-            system_text=self._rules.system_text(session.character),
-            memories=memories,
-            earlier=earlier,
-            asked=asked,
+        return Context(
+            character=session.character, asked=asked, earlier=earlier, memories=memories
         )
 
     async def _stream(self, live: LiveRun, attempt: _Attempt) -> None:
-        attempt.prompt = await self._prompt(live.owner, live.run)
+        context = live.context or await self._read_context(live.owner, live.run)
+        attempt.prompt = build_prompt(self._rules.system_text(context.character), context)
         request = ModelRequest(messages=attempt.prompt, function=self._function)
         async with aclosing(self._model.stream(request)) as stream:
             async for parts in stream:
