@@ -24,7 +24,7 @@ from storage.repositories import Acknowledge
 from storage.sqlite import log_format
 from storage.sqlite.faults import name_of
 from storage.sqlite.live_log import LiveLog
-from storage.sqlite.log_format import pack_record
+from storage.sqlite.log_format import entry_record
 from storage.sqlite.segments import Segment, Segments
 from storage.sqlite.threads import Reader
 
@@ -89,7 +89,7 @@ class Journal:
         if completion.terminal.first != log.next:
             raise LogSlotTakenError("the terminal entry does not fit the log")
         log.ends += 1
-        return log.body() + b"".join(log_format.entry_record(0, completion.terminal))
+        return log.body() + entry_record(0, completion.terminal)
 
     def unsealed(self, run_id: str) -> None:
         """Allow appends again: the end could not be stored."""
@@ -157,10 +157,7 @@ class Journal:
         kept: list[tuple[LiveLog, int]],
         refused: dict[int, StorageError],
     ) -> list[bytes]:
-        """Return the records of all entries that may be written, and take those into their logs.
-
-        This is the path of every event: one pass, and no call but for what is rare.
-        """
+        """Return the records of all entries that may be written, and take those into their logs."""
         segment = self._segments.current()
         parts: list[bytes] = []
         for index, (entry, claimed_by, _) in enumerate(pending):
@@ -172,13 +169,9 @@ class Journal:
                 continue
             if log.segment is not segment:
                 parts.append(_open(log, segment))
-            if entry.blob is None:
-                body = entry.body
-                header = pack_record(log.handle, first, entry.last, len(body))
-            else:
-                header, body = log_format.entry_record(log.handle, entry)
-            log.add(header, body, entry.last)
-            parts += (header, body)
+            record = entry_record(log.handle, entry)
+            log.add(record, entry.last)
+            parts.append(record)
             kept.append((log, first))
         return parts
 

@@ -5,11 +5,11 @@ from typing import Final
 
 from storage.records import LogEntry, Owner
 from storage.sqlite import log_format
-from storage.sqlite.log_format import Record, pack_record
+from storage.sqlite.log_format import Record
 from storage.sqlite.segments import Segment
 
-_RECENT: Final = 128
-"""Pieces from which on they are joined: small objects cost more memory than the text in them."""
+_RECENT: Final = 64
+"""Records from which on they are joined: small objects cost more memory than the text in them."""
 
 
 class LiveLog:
@@ -40,26 +40,25 @@ class LiveLog:
         self._blocks: list[tuple[int, bytes]] = []
         self._recent: list[bytes] = []
 
-    def add(self, header: bytes, body: bytes, last: int) -> None:
+    def add(self, record: bytes, last: int) -> None:
         """Take one more record, which `drop` may still take back."""
-        self._recent += (header, body)
+        self._recent.append(record)
         self.next = last + 1
 
     def drop(self, first: int) -> None:
         """Take back the latest record: it could not be written."""
-        del self._recent[-2:]
+        self._recent.pop()
         self.next = first
 
     def settle(self) -> None:
-        """Join small pieces, once none of them may be dropped any more."""
+        """Join small records, once none of them may be dropped any more."""
         if len(self._recent) >= _RECENT:
             self._blocks.append((self.next - 1, b"".join(self._recent)))
             self._recent.clear()
 
     def restore(self, record: Record) -> None:
         """Take a record that the journal gave back."""
-        header = pack_record(0, record.first, record.last, record.size)
-        self.add(header, record.body, record.last)
+        self.add(record.again(), record.last)
         self.settle()
 
     def body(self) -> bytes:

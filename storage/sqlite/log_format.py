@@ -28,8 +28,7 @@ MAGIC: Final = b"\xffMK1"
 FRAME: Final = struct.Struct("<4sII")
 RECORD: Final = struct.Struct("<IIIi")
 
-pack_record: Final = RECORD.pack
-"""`pack_record(handle, first, last, size)`: the header that a body of `size` bytes follows."""
+_pack: Final = RECORD.pack
 
 
 class Record(NamedTuple):
@@ -41,24 +40,24 @@ class Record(NamedTuple):
     is_blob: bool
     body: bytes
 
-    @property
-    def size(self) -> int:
-        """The length as `pack_record` takes it."""
-        return -len(self.body) if self.is_blob else len(self.body)
+    def again(self) -> bytes:
+        """Return the record as bytes, for a place where handles mean nothing."""
+        size = -len(self.body) if self.is_blob else len(self.body)
+        return _pack(0, self.first, self.last, size) + self.body
 
 
-def entry_record(handle: int, entry: LogEntry) -> tuple[bytes, bytes]:
-    """Return header and body of an entry."""
+def entry_record(handle: int, entry: LogEntry) -> bytes:
+    """Return the record of an entry."""
     if entry.blob is None:
-        return pack_record(handle, entry.first, entry.last, len(entry.body)), entry.body
+        return _pack(handle, entry.first, entry.last, len(entry.body)) + entry.body
     body = orjson.dumps((entry.blob.key, entry.blob.bytes, entry.blob.sha256))
-    return pack_record(handle, entry.first, entry.last, -len(body)), body
+    return _pack(handle, entry.first, entry.last, -len(body)) + body
 
 
 def opening_record(handle: int, run_id: str, claimed_by: str) -> bytes:
     """Return the record that says which run and which claim a handle stands for."""
     body = orjson.dumps((run_id, claimed_by))
-    return pack_record(handle, 0, 0, len(body)) + body
+    return _pack(handle, 0, 0, len(body)) + body
 
 
 def opened_by(record: Record) -> tuple[str, str]:

@@ -72,8 +72,8 @@ async def test_writes_fail_in_time_and_the_loop_goes_on(store: SqliteStore, fold
             await store.of(ANNA).runs.accept(acceptance)
         took = time.monotonic() - began
 
-    assert 0.9 < took < 3  # the patience of this store is 1 s
-    assert pulse.longest < 0.5  # a blocked loop would have missed all beats of that second
+    assert 0.9 < took < 5  # the patience of this store is 1 s
+    assert pulse.longest < 0.8  # a blocked loop would have missed all beats of that second
     assert await store.of(ANNA).runs.get(acceptance.run.run_id) is None
     await accept(store, acceptance)
 

@@ -84,7 +84,7 @@ def test_entries_come_back_as_they_were(parts: list[tuple[int, bytes, bool]]) ->
             LogEntry(run_id="r", first=first, last=last, body=b"" if spilled else body, blob=blob)
         )
         first = last + 1
-    data = b"".join(b"".join(log_format.entry_record(7, slot)) for slot in slots)
+    data = b"".join(log_format.entry_record(7, slot) for slot in slots)
 
     assert log_format.entries("r", data, after=0) == slots
     after = slots[len(slots) // 2].first
