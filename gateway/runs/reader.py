@@ -42,7 +42,7 @@ class Reader:
     def pump(self) -> None:
         """Post what may be posted, up to the first wait."""
         feed = self._feed
-        while self._waiting is None and not self._stopped and self._cursor < feed.kept:
+        while self._waiting is None and self._cursor < feed.kept:
             frame = self._next_frame()
             feed.count(frame)
             try:
