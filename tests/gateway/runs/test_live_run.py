@@ -200,6 +200,17 @@ async def test_a_late_reader_of_a_volatile_run_gets_all_of_it(around: Surroundin
     assert numbers(around, "late") == [1, 2]
 
 
+async def test_a_frame_of_logged_events_alone_is_not_volatile(around: Surroundings) -> None:
+    around.log.at_once = True
+    around.live.emit(deltas("x" * 8_000))
+    await around.live.settle()
+    around.log.refusing = True
+    around.live.emit(deltas("y" * 8_000))
+    await around.live.settle()
+    follow(around)
+    assert [frame.get("volatile") for frame in around.transport.answers("c1")] == [None, True]
+
+
 async def test_the_terminal_entry_of_a_volatile_run_takes_the_next_slot_of_its_log(
     around: Surroundings,
 ) -> None:
