@@ -4,9 +4,12 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
+from typing import Final
 
 from storage.disk import PRIVATE_FILE, PRIVATE_FOLDER, sync_folder
 from storage.errors import UnusableDataError
+
+LOCK: Final = "makoto.lock"
 
 
 def make_private(folder: Path) -> None:
@@ -33,7 +36,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        path = folder / "lock"
+        path = folder / LOCK
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         except OSError as exc:

@@ -12,6 +12,7 @@ import pytest
 from storage.errors import UnusableDataError
 from storage.sqlite import database
 from storage.sqlite.database import APPLICATION_ID, migrations
+from storage.sqlite.folder import LOCK
 from storage.sqlite.store import DATABASE, open_store
 from tests.storage.samples import ANNA, accept, send
 
@@ -152,7 +153,7 @@ async def test_the_unprivileged_user_can_open_their_own_folder(reachable: Path) 
     [
         (DATABASE, 0o400, "cannot be used"),
         (DATABASE, 0o000, "cannot be used"),
-        ("lock", 0o400, "cannot write in"),
+        (LOCK, 0o400, "cannot write in"),
         (".", 0o500, ""),
         (".", 0o000, "cannot"),
         ("journal", 0o000, "cannot be used"),
@@ -190,7 +191,7 @@ async def test_all_files_are_private_whatever_the_umask(folder: Path) -> None:
     assert modes == {
         "data": 0o700,
         "journal": 0o700,
-        "lock": 0o600,
+        LOCK: 0o600,
         DATABASE: 0o600,
         f"{DATABASE}-wal": 0o600,
         f"{DATABASE}-shm": 0o600,
