@@ -29,6 +29,8 @@ as_root() {
     fi
 }
 
+can_install() { has apt-get && as_root true; }
+
 apt() {
     if [ "$lists_are_fresh" = no ]; then
         as_root apt-get -qq update >/dev/null 2>&1
@@ -59,17 +61,16 @@ unpack_nginx() {
 has_node() { has node && node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'; }
 
 if ! has_chromium; then
-    echo "tests: installing Chromium with apt" >&2
-    { has apt-get && apt chromium && has_chromium; } ||
-        tell Chromium "the browser tests" "apt-get install chromium"
+    can_install && echo "tests: installing Chromium with apt" >&2 && apt chromium
+    has_chromium || tell Chromium "the browser tests" "apt-get install chromium"
 fi
 if has_chromium && ! { has_font ja && has_emoji; }; then
-    { has apt-get && apt fontconfig fonts-noto-cjk fonts-noto-color-emoji; } ||
+    { can_install && apt fontconfig fonts-noto-cjk fonts-noto-color-emoji; } ||
         echo "tests: no font for Japanese or emoji; screenshots will show boxes" >&2
 fi
 has_nginx || { unpack_nginx && has_nginx; } ||
     tell nginx "the reverse proxy tests" "apt-get install nginx-light"
 has_node ||
-    tell "Node.js 20 or newer" "the tests of the browser client" "apt-get install nodejs"
+    tell "Node.js 20 or newer" "the tests of the browser client" "apt-get install nodejs (Debian 13), or nodejs.org"
 
 [ -z "${CI:-}" ] || [ "$missing" = 0 ]

@@ -36,6 +36,11 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
 
 
 @pytest.fixture(scope="module")
+def token(gateway: GatewayProcess) -> str:
+    return gateway.token()
+
+
+@pytest.fixture(scope="module")
 def nginx(
     gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[NginxProcess]:
@@ -62,8 +67,8 @@ def page_socket(nginx: NginxProcess, token: str, **more: object) -> connect:
     return socket_to(nginx, subprotocols=["makoto.v1", f"bearer.{token}"], **more)
 
 
-async def test_a_whole_chat_streams_through(nginx: NginxProcess, gateway: GatewayProcess) -> None:
-    async with page_socket(nginx, gateway.token()) as ws:
+async def test_a_whole_chat_streams_through(nginx: NginxProcess, token: str) -> None:
+    async with page_socket(nginx, token) as ws:
         assert ws.subprotocol == "makoto.v1"
         assert (await hello(ws))["user_id"] == "aiko"
         frames = await answer_to(ws, id="first", content="こんにちは 👋")
@@ -73,10 +78,8 @@ async def test_a_whole_chat_streams_through(nginx: NginxProcess, gateway: Gatewa
     assert events_of(frames)[-1]["saved"] is True
 
 
-async def test_a_payload_is_fetched_through_the_proxy(
-    nginx: NginxProcess, gateway: GatewayProcess
-) -> None:
-    async with page_socket(nginx, gateway.token()) as ws:
+async def test_a_payload_is_fetched_through_the_proxy(nginx: NginxProcess, token: str) -> None:
+    async with page_socket(nginx, token) as ws:
         await hello(ws)
         frames = await answer_to(ws, id="large", content="large please")
 
@@ -89,11 +92,11 @@ async def test_a_payload_is_fetched_through_the_proxy(
 
 
 async def test_a_long_message_is_uploaded_through_the_proxy(
-    nginx: NginxProcess, gateway: GatewayProcess
+    nginx: NginxProcess, token: str
 ) -> None:
     text = "長い手紙。" * 15_000
     body = text.encode()
-    async with page_socket(nginx, gateway.token()) as ws:
+    async with page_socket(nginx, token) as ws:
         limits = (await hello(ws))["limits"]
         assert limits["command_bytes"] < len(body) < limits["content_bytes"]
         sha256 = hashlib.sha256(body).hexdigest()
@@ -111,9 +114,8 @@ def test_the_largest_message_fits_through_the_proxy() -> None:
 
 
 async def test_a_ticket_opens_a_socket_and_stays_out_of_the_log(
-    nginx: NginxProcess, gateway: GatewayProcess
+    nginx: NginxProcess, token: str
 ) -> None:
-    token = gateway.token()
     sold = nginx.request("POST", "/v1/tickets", headers={"Authorization": f"Bearer {token}"})
     assert sold.status == 200
     ticket = orjson.loads(sold.body)["ticket"]
@@ -128,11 +130,11 @@ async def test_a_ticket_opens_a_socket_and_stays_out_of_the_log(
 
 
 async def test_a_password_for_the_proxy_does_not_reach_the_gateway(
-    nginx: NginxProcess, gateway: GatewayProcess
+    nginx: NginxProcess, token: str
 ) -> None:
     basic = base64.b64encode(b"visitor:secret").decode()
     headers = {"Authorization": f"Basic {basic}"}
-    async with page_socket(nginx, gateway.token(), additional_headers=headers) as ws:
+    async with page_socket(nginx, token, additional_headers=headers) as ws:
         await hello(ws)
 
 
@@ -141,9 +143,9 @@ def test_the_page_may_open_its_socket_at_the_proxied_name(nginx: NginxProcess) -
     assert f" wss://{NAME}:{nginx.tls_port};" in policy
 
 
-async def test_another_page_is_refused(nginx: NginxProcess, gateway: GatewayProcess) -> None:
+async def test_another_page_is_refused(nginx: NginxProcess, token: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        async with page_socket(nginx, gateway.token(), origin="https://evil.example"):
+        async with page_socket(nginx, token, origin="https://evil.example"):
             pass
     assert refused.value.response.status_code == 403
 
