@@ -432,13 +432,15 @@ class Connection {
   /** Renew the identity in place, again and again until it is; once expired, the server closes. */
   async renew() {
     const socket = this.#socket;
-    this.#after("renew", RENEW_RETRY * (1 + this.#options.random()), () => void this.renew());
+    this.#clock.clearTimeout(this.#timers.renew);
     try {
       const token = await this.#token(true);
       if (socket === this.#socket) this.post({ type: "auth", id: this.#options.makeId(), token });
     } catch (error) {
       this.#heard.error(error);
     }
+    if (socket !== this.#socket) return;
+    this.#after("renew", RENEW_RETRY * (1 + this.#options.random()), () => void this.renew());
   }
 
   async #open() {
@@ -772,23 +774,33 @@ export class MakotoClient extends Source {
 
   async #transmit(entry) {
     const epoch = (entry.epoch = this.#connection.epoch);
-    let { command } = entry;
-    if (command.content && utf8.encode(encode(command)).length > this.ready.limits.command_bytes) {
-      try {
-        entry.upload ??= this.#upload(command.content);
-        command = { ...command, content: undefined, upload_id: await entry.upload };
-      } catch (error) {
-        entry.upload = null;
-        if (epoch === this.#connection.epoch) this.#refuse(command.id, error); // else the next one tries
-        return;
-      }
-      if (epoch !== this.#connection.epoch || !this.#waiting.has(command.id)) return;
-    }
+    const command = this.#isTooLong(entry.command) ? await this.#uploaded(entry, epoch) : entry.command;
+    if (!command || epoch !== this.#connection.epoch || !this.#waiting.has(command.id)) return;
     this.#connection.post(command);
     if (!entry.run) return;
     entry.sent = true;
     this.#options.clock.clearTimeout(entry.timer);
     entry.timer = this.#options.clock.setTimeout(() => this.#again(entry), RESEND);
+  }
+
+  #isTooLong(command) {
+    return command.content && utf8.encode(encode(command)).length > this.ready.limits.command_bytes;
+  }
+
+  /** Upload the text of a command; returns the command that names it, or `null` when that failed. */
+  async #uploaded(entry, epoch) {
+    const { content, ...command } = entry.command;
+    try {
+      entry.upload ??= { epoch, id: this.#upload(content) };
+      return { ...command, upload_id: await entry.upload.id };
+    } catch (error) {
+      const wasLost = entry.upload?.epoch !== epoch; // with the connection on which it began
+      entry.upload = null;
+      if (epoch !== this.#connection.epoch) return null; // the next one has begun it anew
+      if (wasLost) return this.#uploaded(entry, epoch);
+      this.#refuse(command.id, error);
+      return null;
+    }
   }
 
   #again(entry) {

@@ -140,17 +140,21 @@ export class Conversation {
   async #load(opening, before) {
     const sessionId = this.#sessionId;
     this.#older.hidden = true;
+    const waiting = make("p", { className: "empty loading" }, "Loading…");
+    if (!before) this.#box.append(waiting);
     try {
       const [{ items, next }, session] = await Promise.all([
         this.#messages(sessionId, before),
         before ? null : this.#client.session(sessionId),
       ]);
       if (opening !== this.#opening) return;
+      waiting.remove();
       this.#end.keeping(() => this.#prepend(items));
       this.#older.hidden = !next;
       this.#older.onclick = () => this.#load(opening, next);
       if (session) await this.#followLive(session.active_run);
     } catch (error) {
+      waiting.remove();
       if (opening === this.#opening) this.#showFault(error, () => this.#load(opening, before));
     }
   }
@@ -202,6 +206,11 @@ export class Conversation {
 
   #showFault(error, retry) {
     const isGone = error.code === "not_found";
+    if (isGone) {
+      this.#sessionId = null; // what is written now begins a new one
+      this.#heard.session(null);
+      this.#settle();
+    }
     const text = isGone ? "This conversation does not exist any more." : `It could not be loaded: ${error.message}`;
     const again = isGone ? [] : [button("quiet-button", () => {
       fault.remove();

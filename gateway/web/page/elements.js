@@ -33,10 +33,16 @@ export function iconButton(name, label, onClick) {
   return Object.assign(button("icon-button", onClick, icon(name)), { title: label, ariaLabel: label });
 }
 
-/** Copy text, and say on the button that it is done. */
+/** Copy text, and show on the button for a moment whether that went well. */
 export async function copyText(text, from) {
-  await navigator.clipboard.writeText(text);
+  if (from.disabled) return;
+  const isDone = await navigator.clipboard.writeText(text).then(() => true, () => false);
   const before = [...from.childNodes];
-  from.replaceChildren(from.classList.contains("icon-button") ? icon("check") : "Copied");
-  setTimeout(() => from.replaceChildren(...before), 1_500);
+  const isIcon = from.classList.contains("icon-button");
+  from.replaceChildren(isIcon ? icon(isDone ? "check" : "close") : isDone ? "Copied" : "Not copied");
+  from.disabled = true;
+  setTimeout(() => {
+    from.replaceChildren(...before);
+    from.disabled = false;
+  }, 1_500);
 }

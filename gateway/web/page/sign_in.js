@@ -7,13 +7,18 @@ const SPARE = 60_000; // milliseconds before its expiry that a token counts as o
 /** Returns the client's `token` option. */
 export function makeTokenSource() {
   let current = null;
+  let coming = null; // one at a time: it may be a person who is asked
   return async ({ fresh }) => {
-    if (!current || fresh || current.expiresAt - SPARE < Date.now()) current = await newToken(current !== null && fresh);
+    const isOld = !current || fresh || current.expiresAt - SPARE < Date.now();
+    if (isOld) {
+      coming ??= newToken(current !== null).finally(() => (coming = null));
+      current = await coming;
+    }
     return current.token;
   };
 }
 
-async function newToken(wasRefused) {
+async function newToken(isAnother) {
   const response = await fetch("/v1/demo/token", {
     method: "POST",
     headers: { "content-type": "application/json" },
@@ -24,24 +29,28 @@ async function newToken(wasRefused) {
     return { token, expiresAt };
   }
   if (response.status !== 403 && response.status !== 404) throw new Error(`no token: ${response.status}`);
-  return { token: await askForToken(wasRefused), expiresAt: Infinity };
+  return { token: await askForToken(isAnother), expiresAt: Infinity };
 }
 
 /** Waits until somebody has pasted something that can be a token. */
-function askForToken(wasRefused) {
+function askForToken(isAnother) {
   const dialog = byId("sign-in");
   const input = byId("token");
   const error = byId("sign-in-error");
-  error.textContent = wasRefused ? "The server did not accept that token, or it has expired." : "";
+  error.textContent = isAnother ? "The last token was not accepted, or is about to expire." : "";
   input.value = "";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    let token = null;
     dialog.querySelector("form").onsubmit = (event) => {
-      const token = input.value.trim().replace(/^Bearer\s+/i, "");
-      if (/^[\w-]+\.[\w-]+\.[\w-]+$/.test(token)) return resolve(token);
-      event.preventDefault();
-      error.textContent = "That is not a JWT: three parts with dots between them.";
+      const pasted = input.value.trim().replace(/^Bearer\s+/i, "");
+      if (/^[\w-]+\.[\w-]+\.[\w-]+$/.test(pasted)) {
+        token = pasted;
+      } else {
+        event.preventDefault();
+        error.textContent = "That is not a JWT: three parts with dots between them.";
+      }
     };
+    dialog.onclose = () => (token ? resolve(token) : dialog.showModal()); // Escape leads nowhere
   });
 }

@@ -32,6 +32,7 @@ function assertWhole(assembly) {
   assert.equal(assembly.done.reason, "stop");
   assert.equal(assembly.next, EVENTS.length + 1);
   assert.deepEqual(assembly.log, EVENTS);
+  assert.equal(assembly.started, EVENTS[0]);
 }
 
 /** A small generator of its own, so that a failure can be run again by its seed. */
@@ -101,14 +102,21 @@ test("a frame without a number is not applied", () => {
 
 test("the stored message replaces what was assembled", () => {
   const assembly = assembled([frame("R", 1, EVENTS.slice(0, 2))]);
-  assembly.replace({ message_id: "r1", content: "誠は 🍵!", emotion: "happy", end: "interrupted" });
+  assembly.replace({ message_id: "r1", content: "誠は 🍵!", category: "chat", end: "interrupted" });
   assert.equal(assembly.text, "誠は 🍵!");
-  assert.equal(assembly.emotion, "happy");
-  assert.equal(assembly.category, null);
+  assert.equal(assembly.emotion, null);
+  assert.equal(assembly.category, "chat");
   assert.deepEqual(assembly.done, { type: "done", reason: "interrupted", message_id: "r1", saved: true });
 });
 
+test("nothing is known before the first event", () => {
+  const { text, emotion, category, memories, usage, started, done, volatile, next } = new RunAssembly();
+  assert.deepEqual([text, memories, volatile, next], ["", [], false, 1]);
+  assert.deepEqual([emotion, category, usage, started, done], [null, null, null, null, null]);
+});
+
 test("volatile sticks", () => {
+  assert.equal(assembled([frame("R", 1, EVENTS)]).volatile, false);
   const assembly = assembled([{ ...frame("R", 1, EVENTS.slice(0, 1)), volatile: true }, frame("R", 2, EVENTS.slice(1))]);
   assert.equal(assembly.volatile, true);
   assertWhole(assembly);

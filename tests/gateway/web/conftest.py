@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from gateway.bootstrap import KEY_FILE
+from gateway.identity.local_key import load_or_create_key
 from tests.gateway.web.chat_page import ChatPage
 from tests.gateway.web.gateway_server import GatewayServer
 
@@ -29,8 +31,16 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
+@pytest.fixture(scope="session")
+def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key for every server: making one takes longer than many a test."""
+    path = tmp_path_factory.mktemp("key") / KEY_FILE
+    load_or_create_key(path)
+    return path
+
+
 @pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[StartServer]:
+def start_server(tmp_path: Path, signing_key: Path) -> Iterator[StartServer]:
     """Starts gateways with settings such as `scripted_pace="20"`."""
     started: list[GatewayServer] = []
 
@@ -39,6 +49,8 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
         folder.mkdir()
         named = {f"MAKOTO_{name.upper()}": value for name, value in settings.items()}
         server = GatewayServer(folder, named)
+        server.data.mkdir(mode=0o700)
+        shutil.copy(signing_key, server.data)
         started.append(server)
         server.start()
         return server

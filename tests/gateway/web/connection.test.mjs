@@ -14,9 +14,12 @@ test("nothing connects before it is needed", async () => {
 
 test("the handshake carries the token, hello comes first, ready resolves connect", async () => {
   const world = makeWorld();
+  const told = [];
+  world.client.on("ready", ({ user_id }) => told.push(user_id));
   const connecting = world.client.connect();
   const socket = await world.welcome();
   assert.equal((await connecting).user_id, "u1");
+  assert.deepEqual(told, ["u1"]);
   assert.equal(socket.url, "wss://gateway.test/v1/ws");
   assert.deepEqual(socket.protocols, ["makoto.v1", "bearer.token-1"]);
   assert.deepEqual(socket.sent, [{ type: "hello", client: "makoto.js" }]);
@@ -107,7 +110,7 @@ for (const [name, end] of Object.entries({
       const socket = await world.dialled();
       socket.onopen();
       end(socket);
-      if (refusals === 1) assert.equal(world.states.at(-1).retryIn, 0);
+      if (refusals < 3) assert.equal(world.states.at(-1).retryIn, refusals === 1 ? 0 : 250);
       await world.clock.advance(world.states.at(-1).retryIn ?? 0);
     }
     assert.equal(world.client.state, "stopped");
@@ -117,6 +120,20 @@ for (const [name, end] of Object.entries({
     assert.equal(world.sockets.length, 3);
   });
 }
+
+test("refused tokens count only in a row", async () => {
+  const world = makeWorld();
+  world.client.connect();
+  for (let round = 0; round < 3; round++) {
+    for (let refusals = 0; refusals < 2; refusals++) {
+      (await world.dialled()).end(4401);
+      await world.clock.advance(world.states.at(-1).retryIn);
+    }
+    (await world.welcome()).end();
+    await world.clock.advance(world.states.at(-1).retryIn);
+  }
+  await world.welcome();
+});
 
 for (const [name, end, code] of [
   ["close 4403", (socket) => socket.end(4403), "client.stopped"],
@@ -140,6 +157,31 @@ for (const [name, end, code] of [
     await connecting;
   });
 }
+
+test("connect after a stop begins with a clean slate", async () => {
+  const world = makeWorld({ random: () => 1 });
+  world.client.connect();
+  for (let lost = 0; lost < 3; lost++) {
+    (await world.dialled()).end();
+    await world.clock.advance(world.states.at(-1).retryIn);
+  }
+  (await world.dialled()).end(4403);
+  world.client.connect();
+  (await world.dialled()).end();
+  assert.equal(world.states.at(-1).retryIn, 500);
+});
+
+test("an error counts for the close behind it, not for the next one", async () => {
+  const world = makeWorld({ random: () => 1 });
+  world.client.connect();
+  const socket = await world.welcome();
+  socket.say(fatal("rate.limited", { retryable: true, retry_after_ms: 1_000 }));
+  await world.reconnect();
+  assert.equal(world.client.error, null);
+  await world.clock.advance(10_000);
+  world.socket().end();
+  assert.equal(world.states.at(-1).retryIn, 500);
+});
 
 for (const [name, end] of Object.entries({
   "close 4429": (socket) => socket.end(4429),
@@ -207,6 +249,17 @@ test("a server that never says ready is left", async () => {
   await world.clock.advance(15_000);
   assert.equal(socket.closed, true);
   assert.equal(world.client.state, "waiting");
+});
+
+test("a token without a long life is renewed after three quarters of it at the latest", async () => {
+  const world = makeWorld({ random: () => 1 });
+  await world.clock.advance(5_000_000);
+  world.client.connect();
+  const socket = await world.welcome({ server_time: 1_000_000, auth_expires_at: 1_040_000, heartbeat_ms: 1e9 });
+  await world.clock.advance(29_999);
+  assert.deepEqual(socket.of("auth"), []);
+  await world.clock.advance(1);
+  assert.equal(socket.of("auth").length, 1);
 });
 
 test("the identity is renewed in place before it expires, again and again", async () => {
@@ -306,6 +359,8 @@ test("wake does not wait for the backoff, and looks whether an open connection l
   (await world.welcome()).end();
   world.client.wake();
   const socket = await world.welcome();
+  await world.clock.advance(5_000);
+  assert.equal(world.sockets.length, 2, "the waiting is over");
   world.client.wake();
   assert.equal(socket.of("ping").length, 1);
   await world.clock.advance(10_000);

@@ -5,14 +5,15 @@ import { createHash } from "node:crypto";
 
 import { MakotoClient } from "../../../gateway/web/makoto.js";
 
-/** Let everything run that needs no clock, until `condition` holds. */
-export async function until(condition, what = String(condition)) {
-  for (let turn = 0; turn < 2_000; turn++) {
+/** Let everything run that needs no clock (digests take real time), until `condition` holds. */
+export async function until(condition, meanwhile = () => new Promise((resolve) => setImmediate(resolve))) {
+  const deadline = Date.now() + 10_000;
+  while (Date.now() < deadline) {
     const found = condition();
     if (found) return found;
-    await new Promise((resolve) => setImmediate(resolve));
+    await meanwhile();
   }
-  assert.fail(`never: ${what}`);
+  assert.fail(`never: ${condition}`);
 }
 
 export const settle = async () => {
@@ -47,6 +48,11 @@ export class FakeClock {
       await settle();
     }
     this.#now = end;
+  }
+
+  /** Let time pass until `condition` holds. */
+  advanceUntil(condition) {
+    return until(condition, () => this.advance(100));
   }
 }
 
@@ -143,6 +149,7 @@ export function makeWorld(options = {}) {
       requests.push({ url, ...init });
       const found = world.bodies.get(new URL(url).pathname);
       const body = typeof found === "function" ? await found(init) : found;
+      if (body instanceof Response) return body;
       return body === undefined ? new Response("", { status: 404 }) : new Response(body);
     },
     clock,

@@ -14,10 +14,11 @@ class GatewayServer:
     """One server over its lives. Stop it in the end."""
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
+        self.data = folder / "data"
         self._log = folder / "gateway.log"
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(_SETTINGS)}
         self._environment = inherited | {
-            "MAKOTO_DATA_DIR": str(folder / "data"),
+            "MAKOTO_DATA_DIR": str(self.data),
             "MAKOTO_SHUTDOWN_S": "0.2",
             **settings,
         }

@@ -82,6 +82,18 @@ test("unaccepted sends survive a reload of the page", async () => {
   assert.equal((await restored.done).text, "はい");
 });
 
+test("a restored send may have left before: its cancel is told to the server", async () => {
+  const storage = new FakeStorage();
+  const before = makeWorld({ storage });
+  before.client.send("Hello");
+  const after = makeWorld({ storage });
+  const [restored] = after.client.runs;
+  after.client.cancel(restored);
+  const socket = await (after.client.connect(), after.welcome());
+  assert.deepEqual(socket.of("cancel"), [{ type: "cancel", id: restored.id }]);
+  assert.equal(socket.last("send").id, restored.id);
+});
+
 test("the outbox of one user is not sent in another one's name", async () => {
   const storage = new FakeStorage();
   const before = makeWorld({ storage });
@@ -164,10 +176,20 @@ test("renaming gives the renamed session, forgetting gives nothing", async () =>
   assert.deepEqual(socket.last("session").title, "茶");
   socket.say({ type: "page", id: socket.last("session").id, items: [{ session_id: "s1", title: "茶" }] });
   assert.equal((await renamed).title, "茶");
-  const forgotten = world.client.forgetMemory("y1");
-  assert.equal(socket.last("forget").memory_id, "y1");
-  socket.say({ type: "page", id: socket.last("forget").id, items: [] });
-  assert.equal(await forgotten, undefined);
+  for (const [forget, named] of [
+    [() => world.client.forgetMemory("y1"), { memory_id: "y1" }],
+    [() => world.client.forgetSession("s1"), { session_id: "s1" }],
+  ]) {
+    const forgotten = forget();
+    const { id, type, ...rest } = socket.last("forget");
+    assert.deepEqual(rest, named);
+    socket.say({ type: "page", id, items: [] });
+    assert.equal(await forgotten, undefined);
+  }
+  const read = world.client.session("s1");
+  assert.equal(socket.last("session").title, undefined);
+  socket.say({ type: "page", id: socket.last("session").id, items: [{ session_id: "s1" }] });
+  assert.equal((await read).session_id, "s1");
 });
 
 test("an unanswered request is asked again on the next connection, and given up after 30 s", async () => {
@@ -219,6 +241,21 @@ test("a spilled page is fetched and checked", async () => {
   world.bodies.set("/v1/payloads/p", spilled.bytes);
   socket.say(spilled.frame);
   assert.equal((await history).items[0].content.length, 20_000);
+});
+
+test("a page that belongs to another request is not taken", async () => {
+  const world = makeWorld();
+  world.client.connect();
+  const socket = await world.welcome();
+  const history = world.client.history("s1");
+  const { id } = socket.last("history");
+  const other = payload("/p", { type: "page", id: "other", items: [] }, { of: "page", id });
+  world.bodies.set("/p", other.bytes);
+  for (let tries = 1; tries <= 3; tries++) {
+    await until(() => socket.of("history").length === tries);
+    socket.say(other.frame);
+  }
+  await assert.rejects(history, { code: "client.payload" });
 });
 
 test("a page that cannot be fetched is asked for three times", async () => {
@@ -305,6 +342,24 @@ test("a cut during the upload starts it anew", async () => {
   assert.equal(next.of("send").length, 1);
 });
 
+test("an upload whose body was lost with the connection starts anew", async () => {
+  const { bodies, ready, reconnect, requests, run } = await makeUpload();
+  let fail;
+  bodies.set("/1", () => new Promise((_, reject) => (fail = reject)));
+  await ready("/1");
+  await until(() => fail);
+  const next = await reconnect();
+  fail(new TypeError("network changed"));
+  await settle();
+  assert.equal(run.state, "sending");
+  const after = await reconnect();
+  assert.deepEqual(next.of("send"), []);
+  bodies.set("/2", "ok");
+  await ready("/2");
+  assert.equal((await until(() => after.last("send"))).upload_id, "U/2");
+  assert.equal(requests.length, 2);
+});
+
 test("an upload that is refused fails its run", async () => {
   const { run, socket } = await makeUpload();
   const { id } = await until(() => socket().last("upload"));
@@ -320,6 +375,20 @@ test("an upload whose body is refused fails its run with the server's word", asy
   await ready("/u");
   await assert.rejects(run.done, { code: "client.network", retryable: true });
 });
+
+for (const [status, body, expected] of [
+  [503, "<html>", { code: "client.network", retryable: true }],
+  [403, "<html>", { code: "client.network", retryable: false }],
+  [413, JSON.stringify({ error: { code: "payload.too_large", message: "Too much.", retryable: false } }),
+    { code: "payload.too_large", message: "Too much." }],
+]) {
+  test(`HTTP status ${status} for an upload fails its run with ${expected.code}`, async () => {
+    const { bodies, ready, run } = await makeUpload();
+    bodies.set("/u", () => new Response(body, { status }));
+    await ready("/u");
+    await assert.rejects(run.done, expected);
+  });
+}
 
 test("an upload that has expired is made once more", async () => {
   const { bodies, ready, run, socket } = await makeUpload();

@@ -33,6 +33,23 @@ test("an answer streams into its run", async () => {
   assert.deepEqual(seen, ["started", "content.delta", "content.delta", "emotion", "done"]);
 });
 
+test("accepted tells where the answer belongs before it begins, and that is an update", async () => {
+  const world = makeWorld();
+  const run = world.client.send({ content: "Hello", sessionId: "s1" });
+  const states = [];
+  run.on("update", (events) => states.push([run.state, events.length]));
+  assert.deepEqual([run.kind, run.content, run.sessionId, run.messageId], ["send", "Hello", "s1", null]);
+  assert.deepEqual([run.error, run.end, run.cancelling, run.replyId], [null, null, false, null]);
+  const socket = await world.welcome();
+  socket.say(accepted(run.id, "R"));
+  assert.deepEqual([run.runId, run.sessionId, run.messageId], ["R", "s1", "m1"]);
+  assert.deepEqual(states, [["waiting", 0]]);
+  await world.clock.advance(15_000);
+  assert.deepEqual(socket.of("resume"), [{ type: "resume", run_id: "R", after: 0 }]);
+  await world.clock.advance(15_000);
+  assert.equal(socket.of("resume").length, 2);
+});
+
 test("an iteration that starts late sees every event", async () => {
   const { run, socket } = await makeRun();
   socket.say(frame("R", 1, [started(run.id), delta("a"), done()]));
@@ -81,6 +98,15 @@ test("a frame that is had already does not put off the resume", async () => {
   socket.say(first);
   await clock.advance(2_000);
   assert.equal(socket.of("resume").length, 2);
+});
+
+test("a new connection asks at once, however short ago the last one was asked", async () => {
+  const world = await makeRun();
+  world.socket.say(frame("R", 3, [delta("b")]));
+  assert.equal(world.socket.of("resume").length, 1);
+  const next = await world.reconnect();
+  assert.ok(world.clock.now() < 2_000);
+  assert.equal(next.of("resume").length, 1);
 });
 
 test("a healed gap is not asked for again", async () => {
@@ -180,16 +206,60 @@ for (const [name, body] of Object.entries({
     socket.say(frame("R", 1, [started(run.id)]));
     for (let tries = 1; tries <= 2; tries++) {
       socket.say(announced);
-      await clock.advance(2_000);
-      await until(() => socket.of("resume").length === tries);
+      await clock.advanceUntil(() => socket.of("resume").length === tries);
       assert.equal(socket.last("resume").after, 1);
-      await clock.advance(2_000);
     }
     socket.say(announced);
     await assert.rejects(run.done, { name: "MakotoError" });
     assert.equal(run.text, "");
   });
 }
+
+test("while a payload is fetched nothing is asked for again, behind it silence counts as ever", async () => {
+  const { bodies, clock, run, socket } = await makeRun();
+  const { bytes, frame: announced } = payload("/p", frame("R", 2, [delta("spilled")]), {
+    of: "events", run_id: "R", first_seq: 2, last_seq: 2,
+  });
+  let release;
+  bodies.set("/p", () => new Promise((resolve) => (release = () => resolve(bytes))));
+  socket.say(frame("R", 1, [started(run.id)]));
+  socket.say(announced);
+  await clock.advance(20_000);
+  assert.deepEqual(socket.of("resume"), []);
+  release();
+  await until(() => run.text);
+  await clock.advance(15_000);
+  assert.equal(socket.last("resume").after, 2);
+});
+
+test("a body that never comes is given up after 30 s", async () => {
+  const { bodies, clock, run, socket } = await makeRun();
+  const aborted = (signal) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  bodies.set("/p", ({ signal }) => aborted(signal));
+  const fields = { of: "events", run_id: "R", first_seq: 2, last_seq: 2 };
+  socket.say(frame("R", 1, [started(run.id)]));
+  socket.say(payload("/p", "{}", fields).frame);
+  await clock.advance(29_000);
+  assert.deepEqual(socket.of("resume"), []);
+  await clock.advance(1_000);
+  assert.equal(socket.last("resume").after, 1);
+});
+
+test("only payloads that fail in a row are given up", async () => {
+  const { bodies, clock, run, socket } = await makeRun();
+  socket.say(frame("R", 1, [started(run.id)]));
+  for (let seq = 2; seq < 8; seq++) {
+    const fields = { of: "events", run_id: "R", first_seq: seq, last_seq: seq };
+    const { bytes, frame: announced } = payload("/p", frame("R", seq, [delta(`${seq} `)]), fields);
+    bodies.delete("/p");
+    socket.say(announced);
+    await clock.advanceUntil(() => socket.last("resume")?.after === seq - 1);
+    bodies.set("/p", bytes);
+    socket.say(announced);
+    await until(() => run.text.includes(seq));
+  }
+  assert.equal(run.text, "2 3 4 5 6 7 ");
+});
 
 test("a payload that is good at the second try is shown", async () => {
   const { bodies, run, socket } = await makeRun();
@@ -249,6 +319,7 @@ test("cancel of a message that never left takes it out of the outbox", async () 
   const run = world.client.send("Hello");
   world.client.cancel(run);
   assert.equal((await run.done).end.reason, "cancelled");
+  await assert.rejects(run.accepted, { code: "client.cancelled" });
   const socket = await world.welcome();
   assert.deepEqual(socket.sent.map(({ type }) => type), ["hello"]);
 });
@@ -262,6 +333,14 @@ test("follow resumes from the start and learns what it follows", async () => {
   socket.say(frame("R", 1, [started("elsewhere"), delta("a"), done()]));
   await run.done;
   assert.deepEqual([run.messageId, run.replyId, run.text], ["m1", "r1", "a"]);
+});
+
+test("follow on a living connection resumes at once", async () => {
+  const world = makeWorld();
+  world.client.connect();
+  const socket = await world.welcome();
+  world.client.follow("R");
+  assert.deepEqual(socket.of("resume"), [{ type: "resume", run_id: "R", after: 0 }]);
 });
 
 test("regenerate is a run like any other", async () => {

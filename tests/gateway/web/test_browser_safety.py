@@ -111,7 +111,7 @@ def test_a_token_that_is_refused_is_asked_for_again(
     dialog = chat.page.get_by_role("dialog", name="Sign in with a token")
     dialog.get_by_label("Token (JWT)").fill("e30.e30.c2ln")
     dialog.get_by_role("button", name="Sign in").click()
-    expect(dialog.get_by_role("alert")).to_contain_text("The server did not accept that token")
+    expect(dialog.get_by_role("alert")).to_contain_text("The last token was not accepted")
     dialog.get_by_label("Token (JWT)").fill(server.token("hanako"))
     dialog.get_by_role("button", name="Sign in").click()
     chat.wait_until_connected()
