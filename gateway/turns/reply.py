@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, assert_never
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from gateway.wire.events import (
@@ -37,7 +38,13 @@ from streaming.parts import (
 FUNCTION_NAME = "reply"
 
 MEMORY_BYTES_MAX = 4_096
-"""A longer memory is cut, between code points, so that its event never needs a blob."""
+"""A longer memory is cut, between code points: its event fits a frame even where no blob can be kept."""
+
+NAME_CHARACTERS_MAX = 64
+"""A longer name of a function is cut; providers allow no more."""
+
+MERGED_CHARACTERS = 2_000
+"""What one read brings is merged into deltas of about this length: 8 KB at most, whatever the script."""
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +117,8 @@ class ReplyWriter:
     """Turns the parts of one reply into events, and gathers what will be stored. Pure but for logs.
 
     The first call of the reply function is the reply; a second one is ignored, never glued to it.
-    Plain text is a valid reply; text beside a call is kept apart from the call's by a blank line.
+    Plain text is a valid reply; text before a call is kept apart from the call's by a blank line, text
+    behind the end of its content is ignored.
 
     Args:
         shape: the allowed values.
@@ -122,6 +130,7 @@ class ReplyWriter:
         self._new_memory_id = new_memory_id
         self._content: list[str] = []
         self._unsent: list[str] = []
+        self._unsent_characters = 0
         self._source: int | Literal["text"] | None = None
         self._reply_call: int | None = None
         self._names: dict[int, str] = {}
@@ -149,6 +158,8 @@ class ReplyWriter:
             for event in self._meaning(part):
                 self._flush(events)
                 events.append(event.encode())
+            if self._unsent_characters >= MERGED_CHARACTERS:
+                self._flush(events)
         self._flush(events)
         return events
 
@@ -168,14 +179,14 @@ class ReplyWriter:
         if self._unsent:
             events.append(content_delta("".join(self._unsent)))
             self._unsent.clear()
+            self._unsent_characters = 0
 
     def _meaning(self, part: Part) -> list[Event]:
         match part:
             case FieldDelta(name="content", text=text, call=call) if self._is_reply(call):
                 self._say(text, call)
             case FieldDone(name="content", call=call) if self._is_reply(call):
-                self._content_done = True
-                return [ContentDone()]
+                return self._said_all()
             case FieldValue(name=name, value=value, call=call) if self._is_reply(call):
                 return self._field(name, value, call)
             case FieldDelta() | FieldDone() | FieldValue():
@@ -204,27 +215,36 @@ class ReplyWriter:
         return self._reply_call == call
 
     def _call_started(self, call: int, name: str) -> None:
-        self._names[call] = name
+        self._names[call] = name[:NAME_CHARACTERS_MAX]
         if name == FUNCTION_NAME and self._reply_call not in {None, call}:
             log.warning("second reply call ignored", extra={"call": call})
 
     def _say(self, text: str, source: int | Literal["text"]) -> None:
         if self._source != source:
-            if not text.strip() and source == "text":
+            if source == "text" and not text.strip():
                 return
-            if self._content:
-                text = f"\n\n{text}"
             self._source = source
-        self._content.append(text)
-        self._unsent.append(text)
+            if self._content_done:
+                log.warning("text behind the end of a reply ignored")
+            elif self._content:
+                text = f"\n\n{text}"
+        if not self._content_done:
+            self._content.append(text)
+            self._unsent.append(text)
+            self._unsent_characters += len(text)
+
+    def _said_all(self) -> list[Event]:
+        if not self._content:  # words may still come beside the call; `close` ends them
+            return []
+        self._content_done = True
+        return [ContentDone()]
 
     def _field(self, name: str, value: object, call: int) -> list[Event]:
         match name:
             case "content":
                 if value is not None:
-                    self._say(value if isinstance(value, str) else str(value), call)
-                self._content_done = True
-                return [ContentDone()]
+                    self._say(orjson.dumps(value).decode(), call)
+                return self._said_all()
             case "emotion" | "category":
                 return self._choose(name, value)
             case "memory":
