@@ -89,7 +89,9 @@ def failure(error: BaseException) -> Outcome:
 def _told(error: model_errors.ModelError) -> RunError:
     after = None if error.retry_after is None else int(error.retry_after * 1000)
     told = _WIRE_ERRORS.get(type(error), ModelUnavailableError)(retry_after_ms=after)
-    return _run_error(told, retryable=error.retryable)
+    # A stream that broke its rules is not asked for again by itself, but a person may well try.
+    is_broken = isinstance(error, model_errors.ModelProtocolError)
+    return _run_error(told, retryable=error.retryable or is_broken)
 
 
 def _run_error(
