@@ -1,0 +1,134 @@
+"""Accepting a turn, in SQLite: all of it in one transaction, and exactly once."""
+
+import sqlite3
+from dataclasses import replace
+
+from storage.records import (
+    MAX_QUEUED_RUNS,
+    Acceptance,
+    Accepted,
+    AcceptOutcome,
+    Claim,
+    Context,
+    Duplicate,
+    Refused,
+    Run,
+    Session,
+)
+from storage.sqlite.memories import newest_memories
+from storage.sqlite.messages import add_question, get_message, is_question, turns_before
+from storage.sqlite.rows import Key
+from storage.sqlite.run_rows import claim_run, get_run, live_in_session, touch_session
+
+_INSERT = """
+    INSERT INTO runs (
+        tenant_id, user_id, run_id, send_id, kind, request_hash, session_id, message_id, reply_id,
+        created_at, log_until, state, position, claimed_by, lease_until, cancel_at, last_seq, end_reason
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, NULL, 0, ?, 0, NULL)
+"""
+
+
+def accept(connection: sqlite3.Connection, key: Key, acceptance: Acceptance) -> AcceptOutcome:
+    """Store the turn; see `Runs.accept`."""
+    run = acceptance.run
+    stored = get_run(connection, key, run.run_id)
+    if stored is not None:
+        same = stored.request_hash == run.request_hash
+        return Duplicate(run=stored) if same else Refused(why="conflict")
+    if not _has_place(connection, key, acceptance):
+        return Refused(why="not_found")
+    live = live_in_session(connection, key, run.session_id)
+    if len(live) > (0 if acceptance.if_busy == "reject" else MAX_QUEUED_RUNS):
+        return Refused(why="busy")
+    if acceptance.new_session is not None:
+        _add_session(connection, key, acceptance.new_session)
+    if acceptance.message is not None:
+        add_question(connection, key, acceptance.message)
+    run = replace(run, cancel_at=_early_cancel(connection, key, run))
+    _add_run(connection, key, run, position=live[-1]["position"] + 1 if live else 1)
+    touch_session(connection, key, run.session_id, run.created_at)
+    if acceptance.claim is None or live or run.cancel_at is not None:
+        return Accepted(run=run, ahead=tuple(row["run_id"] for row in live))
+    return _claim_at_once(connection, key, run, acceptance.claim)
+
+
+def _claim_at_once(connection: sqlite3.Connection, key: Key, run: Run, claim: Claim) -> Accepted:
+    asked = get_message(connection, key, run.message_id)
+    assert asked is not None
+    (character,) = connection.execute(
+        "SELECT character FROM sessions WHERE tenant_id = ? AND user_id = ? AND session_id = ?",
+        (*key, run.session_id),
+    ).fetchone()
+    context = Context(
+        character=character,
+        asked=asked,
+        earlier=turns_before(connection, key, run.message_id, claim.history_bytes),
+        memories=newest_memories(connection, key, claim.memories_bytes),
+    )
+    run = claim_run(connection, key, run.run_id, claim.claimed_by, claim.lease_until)
+    return Accepted(run=run, ahead=(), context=context)
+
+
+def _has_place(connection: sqlite3.Connection, key: Key, acceptance: Acceptance) -> bool:
+    """Whether the session, and the message that a regenerate answers, are there."""
+    run = acceptance.run
+    if acceptance.new_session is not None:
+        return True
+    if acceptance.message is None:
+        return is_question(connection, key, run.session_id, run.message_id)
+    found = connection.execute(
+        "SELECT 1 FROM sessions WHERE tenant_id = ? AND user_id = ? AND session_id = ?",
+        (*key, run.session_id),
+    )
+    return found.fetchone() is not None
+
+
+def _early_cancel(connection: sqlite3.Connection, key: Key, run: Run) -> float | None:
+    """Take out the cancel that overtook this run, if there was one."""
+    one = (*key, run.run_id)
+    row = connection.execute(
+        "SELECT cancel_at, expires_at FROM early_cancels"
+        " WHERE tenant_id = ? AND user_id = ? AND run_id = ?",
+        one,
+    ).fetchone()
+    if row is None:
+        return None
+    connection.execute(
+        "DELETE FROM early_cancels WHERE tenant_id = ? AND user_id = ? AND run_id = ?", one
+    )
+    return float(row["cancel_at"]) if row["expires_at"] > run.created_at else None
+
+
+def _add_session(connection: sqlite3.Connection, key: Key, session: Session) -> None:
+    connection.execute(
+        "INSERT INTO sessions (tenant_id, user_id, session_id, title, character, created_at,"
+        " updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            *key,
+            session.session_id,
+            session.title,
+            session.character,
+            session.created_at,
+            session.updated_at,
+        ),
+    )
+
+
+def _add_run(connection: sqlite3.Connection, key: Key, run: Run, *, position: int) -> None:
+    connection.execute(
+        _INSERT,
+        (
+            *key,
+            run.run_id,
+            run.send_id,
+            run.kind,
+            run.request_hash,
+            run.session_id,
+            run.message_id,
+            run.reply_id,
+            run.created_at,
+            run.log_until,
+            position,
+            run.cancel_at,
+        ),
+    )
