@@ -1,19 +1,23 @@
-"""uvicorn's HTTP protocol with a deadline for request heads, which uvicorn itself does not have."""
+"""uvicorn's HTTP protocol with bounds for request heads, which uvicorn itself does not have."""
 
 import asyncio
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+HEAD_BYTES = 65_536
+"""Four times what the largest token takes; give or take one read of the transport's."""
+
 
 class BoundedHttp(HttpToolsProtocol):
-    """Closes a connection whose next request head does not arrive whole within `head_s` seconds."""
+    """Cuts off a connection whose next request head does not end within `head_s` and `HEAD_BYTES`."""
 
     head_s: ClassVar[float] = 10.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_deadline: asyncio.TimerHandle | None = None
+        self._head_size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn
         """Start the clock of the first head."""
@@ -24,6 +28,14 @@ class BoundedHttp(HttpToolsProtocol):
         """Stop the clock."""
         self._head_arrived()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what came while a head is incomplete."""
+        super().data_received(data)
+        if self._head_deadline is not None:
+            self._head_size += len(data)
+            if self._head_size > HEAD_BYTES:
+                self.transport.abort()
 
     def on_message_begin(self) -> None:
         """Start the clock of a later head on a kept-alive connection."""
@@ -37,6 +49,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         if self._head_deadline is None:
+            self._head_size = 0
             self._head_deadline = self.loop.call_later(self.head_s, self._too_late)
 
     def _head_arrived(self) -> None:
