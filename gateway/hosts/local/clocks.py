@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gateway.app import AUTH_GRACE_S
 from gateway.hosts.local.limits import HostLimits
-from gateway.hosts.local.sockets import OpenSocket, Sockets
+from gateway.hosts.local.sockets import OpenSocket, Sockets, close
 from gateway.runs.transport import GoneError
 from gateway.wire.answers import Answer, GoAway, error_answer, milliseconds
 from gateway.wire.errors import AuthExpiredError, AuthRequiredError, CloseCode, WireError
@@ -68,7 +68,7 @@ class Clocks:
             self._post(socket, error_answer(error, fatal=True))
         connection_id = socket.connection.connection_id
         self._sockets.remove(connection_id)  # nothing more is posted; its handler cleans up
-        task = asyncio.create_task(socket.ws.close(code, reason))
+        task = asyncio.create_task(close(socket.ws, code, reason))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         log.info("socket ended", extra={"connection_id": connection_id, "why": reason})

@@ -15,6 +15,7 @@ class HostLimits:
         idle_s: a socket without a frame from its client for so long is closed.
         lifetime_s: every socket is closed after so long.
         goaway_s: how long before that its client is told.
+        close_s: a client has so long for the closing handshake before it is cut off.
         head_s: a request's head must arrive within this.
         handshake_s: an upgrade must be answered within this.
         identify_s: a socket without identity must bring one within this.
@@ -28,6 +29,7 @@ class HostLimits:
     idle_s: float = 600.0
     lifetime_s: float = 7200.0
     goaway_s: float = 60.0
+    close_s: float = 5.0
     head_s: float = 10.0
     handshake_s: float = 10.0
     identify_s: float = 10.0

@@ -79,9 +79,20 @@ class Sockets:
         """See `Transport.close`. Waits for the closing handshake, at most the socket's close timeout."""
         socket = self._open.get(connection_id)
         if socket is not None:
-            await socket.ws.close(
-                code, reason.encode()[:CLOSE_REASON_BYTES].decode(errors="ignore")
-            )
+            await close(socket.ws, code, reason)
+
+
+async def close(ws: ServerConnection, code: int, reason: str) -> None:
+    """Close a connection within its close timeout, by force if need be.
+
+    `ws.close` alone has that bound only after what is unsent has left; to a client that reads nothing
+    it never leaves.
+    """
+    try:
+        async with asyncio.timeout(ws.close_timeout):
+            await ws.close(code, reason.encode()[:CLOSE_REASON_BYTES].decode(errors="ignore"))
+    except TimeoutError:
+        ws.transport.abort()
 
 
 def text_message(payload: bytes) -> bytes:

@@ -24,7 +24,7 @@ from gateway.app import Gateway
 from gateway.faults import http_status, wire_error
 from gateway.hosts.local.addresses import client_address
 from gateway.hosts.local.limits import HostLimits
-from gateway.hosts.local.sockets import OpenSocket, Sockets
+from gateway.hosts.local.sockets import OpenSocket, Sockets, close
 from gateway.identity.admission import Admitted, Handshake
 from gateway.runs.transport import GoneError
 from gateway.wire.answers import error_answer, http_error
@@ -89,7 +89,7 @@ class Upgrades:
             ),
             self,  # type: ignore[arg-type] # a connection uses of its server what this group offers
             ping_interval=None,  # the heartbeat is a command of the client's
-            close_timeout=5,
+            close_timeout=self._limits.close_s,
             max_queue=4,
             write_limit=self._limits.backlog_bytes,
         )
@@ -201,7 +201,7 @@ class Upgrades:
         told = error_answer(BadRequestError("Too many bad messages in a row."), fatal=True)
         with suppress(GoneError):
             self._sockets.post(socket.connection.connection_id, told.encode())
-        await socket.ws.close(CloseCode.BAD_FRAMES, "too many bad messages")
+        await close(socket.ws, CloseCode.BAD_FRAMES, "too many bad messages")
 
     async def _close(self, connection_id: str) -> None:
         self._sockets.remove(connection_id)
