@@ -111,7 +111,8 @@ class EventReader:
             return
         field, _, value = line.partition(b":")
         if field == b"data":
-            self._data.append(value.removeprefix(b" "))
+            value = value.removeprefix(b" ")
+            self._data.append(value)
             self._data_bytes += len(value) + 1
             if self._data_bytes > self._max_bytes:
                 self._fail(events)

@@ -132,7 +132,7 @@ def test_a_line_that_never_ended_is_dropped_at_the_end() -> None:
     [
         b"data: 1\n\ndata: 3456789\n\ndata: 2\n\n",
         b"data: 1\n\n: 34567890123",
-        b"data: 1\n\ndata: 34\ndata: 34\ndata: 34\ndata: 34\n\n",
+        b"data: 1\n\n" + b"data: 34\n" * 5,
         b"data: 1\n\nx\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
     ],
     ids=["line", "comment", "event of many lines", "unknown field"],
@@ -149,17 +149,21 @@ def test_what_exceeds_the_limit_is_an_error_that_carries_the_events_before_it(
 
 def test_what_just_fits_the_limit_is_read() -> None:
     assert read(b"data: 123456\n\n" * 3, max_bytes=12) == [b"123456"] * 3
+    lines = b"data: 12345\ndata:12345\n\n"
+    assert read(lines, lines, max_bytes=12) == [b"12345\n12345"] * 2
+    assert outcome([lines], max_bytes=11) == ([], True)
 
 
 def test_many_events_in_one_read_may_exceed_the_limit_together() -> None:
     assert read(b"data: 1\n\n" * 50, max_bytes=12) == [b"1"] * 50
 
 
-def test_a_reader_that_failed_stays_failed() -> None:
+@pytest.mark.parametrize("stream", [b"data: 1234567\n\n", b"data: 12345\n" * 3])
+def test_a_reader_that_failed_stays_failed(stream: bytes) -> None:
     reader = EventReader(max_bytes=12)
-    for _ in range(2):
+    for data in (stream, b"data: 1\n\n", b"\n", b""):
         with pytest.raises(EventTooLargeError) as caught:
-            reader.feed(b"data: 1\n\n" if reader._failed else b"data: 1234567\n\n")
+            reader.feed(data)
         assert caught.value.events == ()
     with pytest.raises(ParseError):
         reader.close()
