@@ -154,6 +154,27 @@ async def test_a_regenerate_of_what_is_no_question_is_not_found(
     assert outcome == Refused(why="not_found")
 
 
+async def test_a_regenerate_in_another_session_than_its_question_is_not_found(
+    store: Store,
+) -> None:
+    answered = await finished(store, send("a", session_id="one", new=True))
+    await finished(store, send("b", session_id="two", new=True))
+    outcome = await store.of(ANNA).runs.accept(
+        regenerate("again", replace(answered, session_id="two"))
+    )
+
+    assert outcome == Refused(why="not_found")
+
+
+async def test_a_clock_that_steps_back_takes_no_session_back(store: Store) -> None:
+    await finished(store, send("a", new=True, at=NOW), at=NOW + 9)
+    await finished(store, send("b", at=NOW + 2), at=NOW + 3)
+
+    stored = await store.of(ANNA).sessions.get("session-1")
+    assert stored is not None
+    assert stored.updated_at == NOW + 9
+
+
 async def test_accepting_moves_the_session_to_the_front(store: Store) -> None:
     await finished(store, send("a", session_id="one", new=True, at=NOW), at=NOW + 1)
     await finished(store, send("b", session_id="two", new=True, at=NOW + 2), at=NOW + 3)
