@@ -109,7 +109,9 @@ class FileBlobs:
                 await self._run(partial(upload.write, piece))
             await self._run(partial(upload.keep, path))
         finally:
-            self._thread.submit(upload.discard)
+            # When the store was closed meanwhile, the next start deletes what is left.
+            with contextlib.suppress(RuntimeError):
+                self._thread.submit(upload.discard)
 
     def sign_download(self, owner: Owner, ref: BlobRef, *, now: float) -> SignedDownload:
         """Return a URL for a plain `GET`; see `BlobStore.sign_download`."""

@@ -231,6 +231,22 @@ async def test_a_client_that_breaks_off_leaves_nothing(blobs: FileBlobs, tmp_pat
     assert left(tmp_path) == []
 
 
+async def test_closing_during_an_upload_ends_it_and_the_next_start_clears_up(
+    tmp_path: Path,
+) -> None:
+    blobs = await open_file_blobs(tmp_path)
+
+    async def outlives() -> AsyncIterator[bytes]:
+        yield b"half"
+        await blobs.aclose()
+        yield b" of it"
+
+    with pytest.raises(StorageUnavailableError):
+        await blobs.receive(ref_of(b"half of it"), outlives())
+    await (await open_file_blobs(tmp_path)).aclose()
+    assert left(tmp_path) == []
+
+
 async def test_reading_stops_where_a_body_gets_too_large(blobs: FileBlobs) -> None:
     read = 0
 

@@ -33,7 +33,7 @@ async def test_the_run_is_claimed_and_its_context_read(store: SqliteStore) -> No
     assert (outcome.run.state, outcome.run.claimed_by) == ("running", "claim")
     its = store.of(ANNA)
     assert outcome.context == Context(
-        character=None,
+        character="sakura",
         asked=asked.message,
         earlier=await its.messages.turns_before(asked.run.message_id, max_bytes=1000),
         memories=await its.memories.newest(max_bytes=1000),
