@@ -4,6 +4,7 @@ A handler never knows where it runs. It gets a handshake, or a connection's reco
 go out through the `Transport`; what takes long, generating a reply, is handed on.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -125,7 +126,10 @@ class Gateway:
         except Exception as exc:  # noqa: BLE001 - the handler's last line of defence; logs the trace
             error = wire_error(exc)
             await self._refuse(connection, command, frame, error)
-        _report(connection, command, error, time.perf_counter() - began)
+        # What the command has started goes first: a log line can wait, a reply should not.
+        asyncio.get_running_loop().call_soon(
+            _report, connection, command, error, time.perf_counter() - began
+        )
         return Handled(connection=connection, error=error)
 
     async def disconnect(self, connection_id: str) -> None:

@@ -27,15 +27,16 @@ from gateway.identity.verifier import TokenVerifier, TrustedIssuer
 from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.resume import Resumer
+from gateway.runs.run_starter import RunStarter
 from gateway.runs.transport import Transport
 from gateway.settings import Settings, SettingsError
 from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
-from gateway.turns.conversation import Conversation, RunStarter
+from gateway.turns.conversation import Conversation
 from gateway.turns.finish import Finisher
 from gateway.turns.generate import Generator
 from gateway.turns.prompt import PromptRules
-from gateway.turns.recover import recover
+from gateway.turns.recover import Recovery
 from gateway.turns.reply import ReplyShape
 from gateway.turns.seal import Sealer
 from gateway.turns.uploads import Uploads
@@ -113,7 +114,7 @@ async def open_foundation(
         return LiveRun(
             owner=owner,
             run=run,
-            claimed_by=ids.new(),
+            claimed_by=run.claimed_by or ids.new(),
             log=store.log,
             transport=transport,
             spill=spill,
@@ -135,17 +136,20 @@ async def open_foundation(
     )
 
 
-def make_gateway(on: Foundation, *, starter: RunStarter) -> Gateway:
+def make_gateway(on: Foundation, *, starter: RunStarter, recovery: Recovery) -> Gateway:
     """Return the handlers, with the host's way of generating replies."""
     store, blobs, ids, clock = on.store, on.blobs, on.ids, on.clock
     conversation = Conversation(
         store=store,
-        acceptor=Acceptor(store=store, blobs=blobs, ids=ids, clock=clock),
+        acceptor=Acceptor(
+            store=store, blobs=blobs, ids=ids, clock=clock, new_claim=on.generator.new_claim
+        ),
         live=on.live,
         resumer=Resumer(
             store=store, live=on.live, transport=on.transport, spill=on.spill, clock=clock
         ),
         starter=starter,
+        recovery=recovery,
         characters=frozenset(on.settings.characters),
         clock=clock,
     )
@@ -165,14 +169,10 @@ def make_gateway(on: Foundation, *, starter: RunStarter) -> Gateway:
     )
 
 
-async def recover_runs(on: Foundation, *, starter: RunStarter) -> None:
-    """Seal and start what the last process left unfinished; goes before the first connection."""
+def make_recovery(on: Foundation, *, starter: RunStarter) -> Recovery:
+    """Return what takes up the runs that nobody generates; its `at_start` goes before any connection."""
     sealer = Sealer(store=on.store, spill=on.spill, new_id=on.ids.new, clock=on.clock)
-    await recover(
-        await on.store.unfinished(),
-        sealer=sealer,
-        start=lambda owner, run: starter.start(on.live.open(owner, run)),
-    )
+    return Recovery(store=on.store, sealer=sealer, live=on.live, starter=starter)
 
 
 def _generator(

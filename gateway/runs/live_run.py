@@ -10,7 +10,7 @@ from gateway.runs.feed import Feed
 from gateway.runs.transport import Transport
 from gateway.wire.limits import SPILL_ABOVE_BYTES
 from storage.errors import StorageError, StorageUnavailableError
-from storage.records import BlobRef, LogEntry, Owner, Run
+from storage.records import BlobRef, Context, LogEntry, Owner, Run
 from storage.repositories import RunLog
 
 VOLATILE_AFTER_S = 2.0
@@ -30,6 +30,9 @@ class LiveRun:
         run: the accepted run.
         claimed_by: who we are to the log; makes us the run's one generation once claimed.
         spill_until: how long blobs of this run are kept, Unix time in seconds.
+
+    Attributes:
+        context: what to answer from, if the run was claimed when it was accepted.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class LiveRun:
         self.run = run
         self.claimed_by = claimed_by
         self.feed = Feed(run_id=run.run_id, owner=owner, transport=transport, spill=spill)
+        self.context: Context | None = None
         self.cancelled = run.cancel_at is not None
         self.forgotten = False
         self.started = False

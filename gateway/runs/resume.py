@@ -8,7 +8,7 @@ from gateway.frames.spill import Spill
 from gateway.runs.feed import Feed
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.transport import Transport
-from gateway.wire.errors import NotFoundError, StorageUnavailableError
+from gateway.wire.errors import NotFoundError
 from storage.records import LogEntry, Owner, Run, RunState
 from storage.repositories import Store
 
@@ -21,6 +21,13 @@ class Replayable:
     session_id: str
     state: RunState
     last_seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """A run that is claimed, but not generated here: its generation died, or is another process's."""
+
+    session_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +62,12 @@ class Resumer:
         self._spill = spill
         self._clock = clock
 
-    async def find(self, owner: Owner, run_id: str) -> Replayable | Expired:
+    async def find(self, owner: Owner, run_id: str) -> Replayable | Elsewhere | Expired:
         """Return the feed to follow.
 
         Raises:
             NotFoundError: no such run of this owner.
-            StorageUnavailableError: the run is neither here nor ended; ask again.
+            StorageUnavailableError: the store refuses.
         """
         found = self._find_live(owner, run_id)
         if found is not None:
@@ -74,7 +81,7 @@ class Resumer:
         if found is not None:
             return found
         if run.state != "ended":
-            raise StorageUnavailableError
+            return Elsewhere(session_id=run.session_id)
         if run.log_until <= self._clock():
             return Expired(run=run)
         return await self._replay(owner, run)

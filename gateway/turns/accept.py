@@ -22,6 +22,7 @@ from storage.keys import IdSource, run_id
 from storage.records import (
     Acceptance,
     Accepted,
+    Claim,
     Duplicate,
     IfBusy,
     Message,
@@ -49,15 +50,23 @@ class Acceptor:
         blobs: keeps uploaded text.
         ids: makes the ids of sessions and messages.
         clock: Unix time in seconds.
+        new_claim: where the host generates replies itself, makes the claim of an accepted run.
     """
 
     def __init__(
-        self, *, store: Store, blobs: BlobStore, ids: IdSource, clock: Callable[[], float]
+        self,
+        *,
+        store: Store,
+        blobs: BlobStore,
+        ids: IdSource,
+        clock: Callable[[], float],
+        new_claim: Callable[[], Claim] | None = None,
     ) -> None:
         self._store = store
         self._blobs = blobs
         self._ids = ids
         self._clock = clock
+        self._new_claim = new_claim
 
     async def send(self, owner: Owner, tier: Tier, command: Send) -> Accepted | Duplicate:
         """Store a user's message and the run that shall answer it.
@@ -141,7 +150,13 @@ class Acceptor:
         if_busy: IfBusy,
     ) -> Accepted | Duplicate:
         outcome = await self._store.of(owner).runs.accept(
-            Acceptance(run=run, message=message, new_session=new_session, if_busy=if_busy)
+            Acceptance(
+                run=run,
+                message=message,
+                new_session=new_session,
+                if_busy=if_busy,
+                claim=self._new_claim() if self._new_claim else None,
+            )
         )
         if isinstance(outcome, Refused):
             raise _REFUSALS[outcome.why]

@@ -2,32 +2,30 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol
 
-from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.resume import Expired, Replayable, Resumer
+from gateway.runs.resume import Elsewhere, Expired, Replayable, Resumer
+from gateway.runs.run_starter import RunStarter
 from gateway.runs.transport import GoneError
 from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
+from gateway.turns.recover import Recovery
 from gateway.wire.answers import Accepted as AcceptedAnswer
 from gateway.wire.answers import Answer, Resumed
 from gateway.wire.commands import Cancel, Regenerate, Resume, Send
-from gateway.wire.errors import BadRequestError, BusyError, NotFoundError, RateLimitedError
+from gateway.wire.errors import (
+    BadRequestError,
+    BusyError,
+    NotFoundError,
+    RateLimitedError,
+    StorageUnavailableError,
+)
 from storage.keys import run_id
 from storage.records import Accepted, Duplicate, Owner, Run
 from storage.repositories import Store
 
 Post = Callable[[Answer], Awaitable[None]]
 """Posts an answer to the connection that a command came from."""
-
-
-class RunStarter(Protocol):
-    """Who generates replies: a supervised task on the local host, another invocation on AWS."""
-
-    def start(self, live: LiveRun) -> None:
-        """Begin to generate, unless that was begun before; returns at once."""
-        ...
 
 
 class Conversation:
@@ -39,6 +37,7 @@ class Conversation:
         live: the runs that are live here.
         resumer: finds what may be replayed.
         starter: generates replies.
+        recovery: takes up runs that nobody generates.
         characters: the names a first send may choose from.
         clock: Unix time in seconds.
     """
@@ -51,6 +50,7 @@ class Conversation:
         live: LiveRuns,
         resumer: Resumer,
         starter: RunStarter,
+        recovery: Recovery,
         characters: frozenset[str],
         clock: Callable[[], float],
     ) -> None:
@@ -59,6 +59,7 @@ class Conversation:
         self._live = live
         self._resumer = resumer
         self._starter = starter
+        self._recovery = recovery
         self._characters = characters
         self._clock = clock
 
@@ -79,7 +80,7 @@ class Conversation:
             outcome = await self._acceptor.send(owner, tier, command)
         except BusyError:
             if command.session_id is not None:
-                await self._revive(owner, command.session_id)
+                await self._recovery.revive(owner, command.session_id)
             raise
         await self._accepted(owner, connection_id, outcome, post)
         if isinstance(outcome, Accepted) and command.if_busy == "cancel":
@@ -123,11 +124,9 @@ class Conversation:
         Raises:
             NotFoundError: no such run of this owner.
         """
-        found = await self._resumer.find(owner, command.run_id)
+        found = await self._find(owner, command.run_id)
         if isinstance(found, Expired):
             return found
-        if found.state == "queued":
-            await self._revive(owner, found.session_id)
         await post(Resumed(run_id=command.run_id, state=found.state, last_seq=found.last_seq))
         self._live.follow(found.feed, connection_id, after=command.after)
         return None
@@ -153,10 +152,11 @@ class Conversation:
             await self._accepted_before(owner, connection_id, run, post)
             return
         live = self._live.open(owner, run)
+        live.context = outcome.context
         if not outcome.ahead or live.cancelled:
             self._starter.start(live)
         else:
-            await self._revive(owner, run.session_id)
+            await self._recovery.revive(owner, run.session_id)
         with suppress(GoneError):  # what was accepted is answered, whoever reads it
             await post(_accepted_answer(run, duplicate=None))
             self._live.follow(live.feed, connection_id, after=0)
@@ -164,23 +164,21 @@ class Conversation:
     async def _accepted_before(
         self, owner: Owner, connection_id: str, run: Run, post: Post
     ) -> None:
-        found = await self._resumer.find(owner, run.run_id)
-        if isinstance(found, Replayable) and found.state == "queued":
-            await self._revive(owner, run.session_id)
+        found = await self._find(owner, run.run_id)
         await post(_accepted_answer(run, duplicate=True))
         if isinstance(found, Replayable) and not found.feed.follows(connection_id):
             self._live.follow(found.feed, connection_id, after=0)
 
-    async def _revive(self, owner: Owner, session_id: str) -> None:
-        """Start a session's first run if nobody has, because its accept seemed to fail but was stored.
-
-        Every later run of the session would wait behind it.
-        """
-        for run in await self._store.of(owner).runs.live():
-            if run.session_id == session_id:
-                if run.state == "queued":
-                    self._starter.start(self._live.open(owner, run))
-                return
+    async def _find(self, owner: Owner, run_id: str) -> Replayable | Expired:
+        found = await self._resumer.find(owner, run_id)
+        if isinstance(found, Elsewhere) or (
+            isinstance(found, Replayable) and found.state == "queued"
+        ):
+            await self._recovery.revive(owner, found.session_id)
+            found = await self._resumer.find(owner, run_id)
+        if isinstance(found, Elsewhere):
+            raise StorageUnavailableError
+        return found
 
     async def _stop(self, owner: Owner, run: str) -> None:
         live = self._live.find(owner, run)

@@ -164,9 +164,7 @@ class Generator:
         )
         if session is None or asked is None:  # forgotten since
             raise StorageUnavailableError("the message is gone")
-        return Context(
-            character=session.character, asked=asked, earlier=earlier, memories=memories
-        )
+        return Context(character=session.character, asked=asked, earlier=earlier, memories=memories)
 
     async def _stream(self, live: LiveRun, attempt: _Attempt) -> None:
         context = live.context or await self._read_context(live.owner, live.run)

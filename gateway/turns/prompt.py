@@ -4,12 +4,12 @@ The upstream request is built by the server alone: its own instructions, what is
 user (as data), the session's earlier turns and the user's message. Only the instructions are trusted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import orjson
 
-from storage.records import Memory, Message
+from storage.records import Context
 from streaming.models.chat_model import ChatMessage
 
 MEMORIES_HEADING = (
@@ -37,27 +37,19 @@ class PromptRules:
         return default if character is None else self.characters.get(character, default)
 
 
-def build_prompt(
-    *,
-    system_text: str,
-    memories: Sequence[Memory],
-    earlier: Sequence[Message],
-    asked: Message,
-) -> tuple[ChatMessage, ...]:
+def build_prompt(system_text: str, context: Context) -> tuple[ChatMessage, ...]:
     """Return the messages of the upstream request, oldest first.
 
     Args:
         system_text: the instructions.
-        memories: what to carry, oldest first; the caller has bounded them.
-        earlier: the session's earlier turns, oldest first; the caller has bounded them. A reply
-            without a word (cancelled before the first) is left out.
-        asked: the user's message.
+        context: what to answer from; whoever read it has bounded it. A reply without a word (cancelled
+            before the first) is left out.
     """
     system = system_text
-    if memories:
-        facts = orjson.dumps([memory.value for memory in memories]).decode()
+    if context.memories:
+        facts = orjson.dumps([memory.value for memory in context.memories]).decode()
         system = f"{system_text}\n\n{MEMORIES_HEADING}\n{facts}"
-    said = (*earlier, asked)
+    said = (*context.earlier, context.asked)
     return (
         ChatMessage(role="system", content=system),
         *(ChatMessage(role=one.role, content=one.content) for one in said if one.content),

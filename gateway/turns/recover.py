@@ -1,42 +1,72 @@
-"""What a starting process does with the runs that its predecessor left unfinished."""
+"""Taking up runs that nobody generates: at the start of a process, and when somebody meets one."""
 
 import logging
-from collections.abc import Callable, Sequence
 
+from gateway.runs.live_runs import LiveRuns
+from gateway.runs.run_starter import RunStarter
 from gateway.turns.seal import Sealer
 from storage.errors import NotRunOwnerError
 from storage.records import Owner, Run
+from storage.repositories import Store
 
 log = logging.getLogger(__name__)
 
 
-async def recover(
-    unfinished: Sequence[tuple[Owner, Run]],
-    *,
-    sealer: Sealer,
-    start: Callable[[Owner, Run], None],
-) -> None:
-    """Seal what was being generated, start what was waiting.
+class Recovery:
+    """Starts what was accepted but never claimed, seals what was claimed and is dead.
 
-    A run that had begun is never generated again: its reader may have seen a part of it. One that was
-    accepted but never claimed is answered now, each session's oldest first; the others follow it.
+    A run that had begun is never generated again: its reader may have seen a part of it.
 
     Args:
-        unfinished: every run that is not ended, oldest first.
+        store: where the runs are.
         sealer: ends the dead ones.
-        start: starts a queued one.
+        live: the runs that are live here.
+        starter: generates the others.
     """
-    waiting = {run.session_id for _, run in unfinished if run.state == "running"}
-    for owner, run in unfinished:
+
+    def __init__(
+        self, *, store: Store, sealer: Sealer, live: LiveRuns, starter: RunStarter
+    ) -> None:
+        self._store = store
+        self._sealer = sealer
+        self._live = live
+        self._starter = starter
+
+    async def at_start(self) -> None:
+        """Take up all that the last process left; goes before the first connection.
+
+        Raises:
+            StorageError: a run cannot be ended.
+        """
+        unfinished = await self._store.unfinished()
+        taken_up: set[tuple[Owner, str]] = set()
+        for owner, run in unfinished:  # oldest first; the later ones of a session follow its first
+            if (owner, run.session_id) not in taken_up:
+                taken_up.add((owner, run.session_id))
+                await self._take_up(owner, run)
+        if unfinished:
+            log.info("unfinished runs recovered", extra={"runs": len(unfinished)})
+
+    async def revive(self, owner: Owner, session_id: str) -> None:
+        """Take up a session's first run if nobody generates it, since all others wait behind it.
+
+        So it is when its accept seemed to fail but was stored, or its generation broke.
+
+        Raises:
+            StorageError: the store refuses.
+        """
+        for run in await self._store.of(owner).runs.live():
+            if run.session_id == session_id:
+                if run.state == "queued" or self._live.find(owner, run.run_id) is None:
+                    await self._take_up(owner, run)
+                return
+
+    async def _take_up(self, owner: Owner, run: Run) -> None:
+        following: Run | None = run
         if run.state == "running":
             try:
-                following = await sealer.seal(owner, run)
-            except NotRunOwnerError:
-                continue
-            if following is not None:
-                start(owner, following)
-        elif run.session_id not in waiting:
-            waiting.add(run.session_id)
-            start(owner, run)
-    if unfinished:
-        log.info("unfinished runs recovered", extra={"runs": len(unfinished)})
+                following = await self._sealer.seal(owner, run)
+            except NotRunOwnerError:  # its lease lives: somebody generates it
+                return
+        if following is not None:
+            self._starter.start(self._live.open(owner, following))

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import uvicorn
 from fastapi import FastAPI
 
-from gateway.bootstrap import Foundation, make_gateway, open_foundation, recover_runs
+from gateway.bootstrap import Foundation, make_gateway, make_recovery, open_foundation
 from gateway.hosts.local.clocks import Clocks
 from gateway.hosts.local.http import bounded_http
 from gateway.hosts.local.limits import HostLimits
@@ -89,14 +89,15 @@ async def serve(
             clock=clock,
         )
         runs = RunTasks(generate=foundation.generator.generate, live=foundation.live)
+        recovery = make_recovery(foundation, starter=runs)
         upgrades = Upgrades(
-            gateway=make_gateway(foundation, starter=runs),
+            gateway=make_gateway(foundation, starter=runs, recovery=recovery),
             sockets=sockets,
             limits=limits,
             ids=foundation.ids,
             proxies=frozenset(settings.trusted_proxies),
         )
-        await recover_runs(foundation, starter=runs)
+        await recovery.at_start()
         _run_beside(stack, Clocks(sockets=sockets, limits=limits, clock=clock).run())
         _run_beside(
             stack,

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from gateway.account.account import Account
 from gateway.identity.verifier import TokenVerifier
@@ -13,7 +14,7 @@ from gateway.turns.reply import ReplyWriter
 from storage.errors import StorageUnavailableError
 from storage.sqlite import runs
 from storage.sqlite.runs import SqliteRuns
-from storage.sqlite.threads import Reader, Writer
+from storage.sqlite.threads import DatabaseThread, Reader, Writer
 from tests.gateway.hosts.client import text_of
 from tests.gateway.hosts.local_host import LocalHost
 from tests.gateway.hosts.puppet import Puppet, reply
@@ -22,17 +23,15 @@ SECRET = "disk image is malformed: /srv/secret/makoto.db"
 
 
 @contextmanager
-def refusing(*threads: type) -> Iterator[None]:
-    """Have the database refuse every call."""
+def refusing(*threads: type[DatabaseThread]) -> Iterator[None]:
+    """Have those threads of the database refuse every call."""
 
     async def refuse(*_: object, **__: object) -> None:
         raise StorageUnavailableError(SECRET)
 
-    with (
-        patch.multiple(Reader, call=refuse)
-        if Reader in threads
-        else patch.multiple(Writer, call=refuse)
-    ):
+    with ExitStack() as stack:
+        for thread in threads:
+            stack.enter_context(patch.object(thread, "call", refuse))
         yield
 
 
@@ -53,7 +52,7 @@ COMMANDS = {
 async def test_a_database_that_refuses_is_told_as_such(host: LocalHost, name: str) -> None:
     kind = "session" if name == "rename" else name
     async with host.client() as client:
-        with refusing(Reader), refusing(Writer):
+        with refusing(Reader, Writer):
             told = await client.ask(kind, **COMMANDS[name])
             assert (told["code"], told["retryable"]) == ("storage.unavailable", True)
         assert "secret" not in str(client.frames)
@@ -74,7 +73,7 @@ async def test_it_is_told_for_commands_without_an_id_too(
     host: LocalHost, kind: str, fields: dict[str, object]
 ) -> None:
     async with host.client() as client:
-        with refusing(Reader), refusing(Writer):
+        with refusing(Reader, Writer):
             await client.say(kind, **fields)
             told = await client.hear("error")
             assert told["code"] == "storage.unavailable"
@@ -121,9 +120,15 @@ async def test_a_run_that_cannot_be_claimed_ends_and_sets_its_session_free(
     async def refuse(*_: object, **__: object) -> None:
         raise StorageUnavailableError(SECRET)
 
+    gate = asyncio.Event()
+    puppet.says(*reply("Once ", gate, "more"))
     async with host.client() as client:
+        first = await client.send("Hi")
+        await client.events(first["run_id"], until="content.delta")
+        session_id = first["session_id"]
+        run = await client.send("and", session_id=session_id, if_busy="queue")
         with patch.object(SqliteRuns, "claim", refuse):
-            run = await client.send("Hi")
+            gate.set()
             events = await client.events(run["run_id"])
         done = events[-1]
         assert (done["reason"], done["saved"]) == ("error", False)
@@ -135,7 +140,7 @@ async def test_a_run_that_cannot_be_claimed_ends_and_sets_its_session_free(
                 await asyncio.sleep(0.05)
         _, again = await client.exchange("b", session_id=run["session_id"])
         assert again[-1]["saved"] is True
-    assert [request.messages[-1].content for request in puppet.requests] == ["b"]
+    assert [request.messages[-1].content for request in puppet.requests] == ["Hi", "b"]
 
 
 async def test_a_fault_of_ours_is_internal_and_its_trace_is_in_the_log_alone(
@@ -182,14 +187,15 @@ async def test_a_fault_in_storing_the_end_ends_the_run_for_its_readers(
     async with host.client() as client:
         with patch.object(runs, "_store_end", break_down):
             _, events = await client.exchange("Hi")
-        assert events[-1]["type"] == "done"
+        done = events[-1]
+        assert (done["reason"], done["saved"]) == ("error", False)
+        assert done["error"]["code"] == "internal"
+        assert "secret" not in str(client.frames)
 
 
 async def test_a_fault_in_the_handshake_is_internal(
     host: LocalHost, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from websockets.exceptions import InvalidStatus
-
     async def break_down(*_: object, **__: object) -> None:
         raise ZeroDivisionError(SECRET)
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.resume import Expired, Replayable, Resumer
-from gateway.wire.errors import NotFoundError, StorageUnavailableError
+from gateway.runs.resume import Elsewhere, Expired, Replayable, Resumer
+from gateway.wire.errors import NotFoundError
 from gateway.wire.events import Done, content_delta
 from storage.records import LogEntry, Owner, Run
 from tests.gateway.runs.fakes import ANNA, BEN, NOW, Surroundings, a_run, text_of
@@ -190,10 +190,8 @@ async def test_somebody_elses_run_does_not_exist(
         await resumer.find(ANNA, "run-2")
 
 
-async def test_a_running_run_that_is_not_here_may_be_asked_for_again(
+async def test_a_claimed_run_that_is_not_here_is_said_to_be_elsewhere(
     resumer: Resumer, runs: Runs
 ) -> None:
-    runs.keep(state="running")
-    with pytest.raises(StorageUnavailableError) as caught:
-        await resumer.find(ANNA, "run-1")
-    assert caught.value.retryable
+    run = runs.keep(state="running")
+    assert await resumer.find(ANNA, "run-1") == Elsewhere(session_id=run.session_id)
