@@ -1,7 +1,8 @@
 """The configuration: every setting, its default and unit. The only module that reads the environment.
 
 A setting `data_dir` is read from `MAKOTO_DATA_DIR`; those of the providers keep the names that their
-own tools use. The table in README.md is made from here.
+own tools use. Names that end in `_s` are seconds, in `_bytes` bytes. The table in README.md is made from
+here, by `gateway.settings_table`.
 """
 
 import os
@@ -108,10 +109,10 @@ class Settings(BaseModel):
         40.0, ge=0, description="fragments per second of the keyless model; 0 for no pauses"
     )
     first_token_s: Seconds = Field(
-        30.0, description="deadline of the first part of a reply, seconds"
+        30.0, description="deadline of the first part of a reply"
     )
-    between_chunks_s: Seconds = Field(30.0, description="longest silence within a reply, seconds")
-    reply_s: Seconds = Field(300.0, description="deadline of a whole reply, seconds")
+    between_chunks_s: Seconds = Field(30.0, description="longest silence within a reply")
+    reply_s: Seconds = Field(300.0, description="deadline of a whole reply")
 
     # What is asked and answered
     characters: Annotated[dict[str, str], BeforeValidator(_parsed)] = Field(
@@ -129,21 +130,21 @@ class Settings(BaseModel):
         min_length=1,
         description="values of `category`; the first replaces unknown ones",
     )
-    history_bytes: Bytes = Field(32_768, description="budget of earlier turns in the prompt, bytes")
-    memories_bytes: Bytes = Field(4_096, description="budget of memories in the prompt, bytes")
+    history_bytes: Bytes = Field(32_768, description="budget of earlier turns in the prompt")
+    memories_bytes: Bytes = Field(4_096, description="budget of memories in the prompt")
 
     # How much
-    content_bytes: Bytes = Field(262_144, description="longest message of a user, bytes")
+    content_bytes: Bytes = Field(262_144, description="longest message of a user")
     live_runs: int = Field(8, ge=1, description="answers of one user under way at a time")
     sockets: int = Field(10_000, ge=1, description="open sockets at a time")
-    idle_s: Seconds = Field(600.0, description="a silent socket is closed after so long, seconds")
-    lifetime_s: Seconds = Field(7200.0, description="every socket is closed after so long, seconds")
-    heartbeat_s: Seconds = Field(25.0, description="how often clients are asked to ping, seconds")
+    idle_s: Seconds = Field(600.0, description="a silent socket is closed after so long")
+    lifetime_s: Seconds = Field(7200.0, description="every socket is closed after so long")
+    heartbeat_s: Seconds = Field(25.0, description="how often clients are asked to ping")
     shutdown_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        20.0, description="how long answers may go on after SIGTERM, seconds"
+        20.0, description="how long answers may go on after SIGTERM"
     )
     purge_s: Seconds = Field(
-        300.0, description="how often expired rows and files are deleted, seconds"
+        300.0, description="how often expired rows and files are deleted"
     )
 
     @model_validator(mode="after")
