@@ -4,6 +4,7 @@ A record's message is constant; what varies is in its fields. Tokens, secrets an
 into one, by what callers hand over; uvicorn's access log, which would show query strings, is off.
 """
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
@@ -18,21 +19,22 @@ class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON: `at`, `level`, `from`, `message`, then its own fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the line. What a record says by a name of ours is left out."""
         line: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "from": record.name,
             "message": record.getMessage(),
         }
-        line.update(
-            (name, value)
-            for name, value in vars(record).items()
-            if name not in _STANDARD and value is not None
-        )
+        for name, value in vars(record).items():
+            if name not in _STANDARD and value is not None:
+                line.setdefault(name, value)
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        try:
+            return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError:  # a lone surrogate, such as Python makes of a file name that is not UTF-8
+            return json.dumps(line, default=str)
 
 
 def set_up_logs(level: str, *, stream: TextIO | None = None) -> None:
