@@ -62,7 +62,6 @@ class LiveRun:
         self._unkept: deque[LogEntry] = deque()
         self._outstanding = 0
         self._refusing_since: float | None = None
-        self._retrying = False
         self._settling: asyncio.Event | None = None
         self._stop: Callable[[], object] | None = None
 
@@ -213,10 +212,9 @@ class LiveRun:
         elif isinstance(error, StorageUnavailableError):
             if self._refusing_since is None:
                 self._refusing_since = asyncio.get_running_loop().time()
-        elif self._refusing_since is None or self._retrying:
+        else:
             self._seal()
             return
-        # Otherwise: an entry behind a refused one, whose turn in the log has not come. It waits too.
         if self._refusing_since is None:
             self._check_settled()
         elif not self._outstanding:
@@ -227,14 +225,13 @@ class LiveRun:
         loop = asyncio.get_running_loop()
         assert self._refusing_since is not None
         if not refused:
-            self._refusing_since, self._retrying = None, False
+            self._refusing_since = None
             for entry in self._unkept:
                 self._submit(entry)
             self._check_settled()
         elif loop.time() - self._refusing_since >= VOLATILE_AFTER_S:
             self._turn_volatile()
         else:
-            self._retrying = True
             loop.call_later(RETRY_LOG_EVERY_S, self._submit, self._unkept[0])
 
     def _turn_volatile(self) -> None:
@@ -253,7 +250,9 @@ class LiveRun:
         self.interrupt()
 
     def _is_settled(self) -> bool:
-        return not self._unkept and not self._unnumbered and self._spilling is None
+        return (
+            not self._unkept and self._spilling is None
+        )  # what has no number yet waits for a spill
 
     def _check_settled(self) -> None:
         if self._settling is not None and self._is_settled():
