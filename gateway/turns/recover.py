@@ -5,7 +5,7 @@ import logging
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.run_starter import RunStarter
 from gateway.turns.seal import Sealer
-from storage.errors import NotRunOwnerError
+from storage.errors import NotRunOwnerError, StorageError
 from storage.records import Owner, Run
 from storage.repositories import Store
 
@@ -35,15 +35,17 @@ class Recovery:
     async def at_start(self) -> None:
         """Take up all that the last process left; goes before the first connection.
 
+        What cannot be taken up now is later, by `revive`.
+
         Raises:
-            StorageError: a run cannot be ended.
+            StorageUnavailableError: the store refuses to tell what there is.
         """
         unfinished = await self._store.unfinished()
         taken_up: set[tuple[Owner, str]] = set()
         for owner, run in unfinished:  # oldest first; the later ones of a session follow its first
             if (owner, run.session_id) not in taken_up:
                 taken_up.add((owner, run.session_id))
-                await self._take_up(owner, run)
+                await self._take_up_or_log(owner, run)
         if unfinished:
             log.info("unfinished runs recovered", extra={"runs": len(unfinished)})
 
@@ -60,6 +62,12 @@ class Recovery:
                 if run.state == "queued" or self._live.find(owner, run.run_id) is None:
                     await self._take_up(owner, run)
                 return
+
+    async def _take_up_or_log(self, owner: Owner, run: Run) -> None:
+        try:
+            await self._take_up(owner, run)
+        except StorageError:  # one run must not keep the server from starting
+            log.exception("run not recovered", extra={"run_id": run.run_id})
 
     async def _take_up(self, owner: Owner, run: Run) -> None:
         following: Run | None = run
