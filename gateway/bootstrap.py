@@ -142,7 +142,11 @@ def make_gateway(on: Foundation, *, starter: RunStarter, recovery: Recovery) -> 
     conversation = Conversation(
         store=store,
         acceptor=Acceptor(
-            store=store, blobs=blobs, ids=ids, clock=clock, new_claim=on.generator.new_claim
+            store=store,
+            blobs=blobs,
+            ids=ids,
+            clock=clock,
+            new_claim=lambda: on.generator.new_claim() if starter.may_claim else None,
         ),
         live=on.live,
         resumer=Resumer(

@@ -50,7 +50,7 @@ class Acceptor:
         blobs: keeps uploaded text.
         ids: makes the ids of sessions and messages.
         clock: Unix time in seconds.
-        new_claim: where the host generates replies itself, makes the claim of an accepted run.
+        new_claim: makes the claim of a run that is being accepted, if it is to be claimed at once.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Acceptor:
         blobs: BlobStore,
         ids: IdSource,
         clock: Callable[[], float],
-        new_claim: Callable[[], Claim] | None = None,
+        new_claim: Callable[[], Claim | None],
     ) -> None:
         self._store = store
         self._blobs = blobs
@@ -155,7 +155,7 @@ class Acceptor:
                 message=message,
                 new_session=new_session,
                 if_busy=if_busy,
-                claim=self._new_claim() if self._new_claim else None,
+                claim=self._new_claim(),
             )
         )
         if isinstance(outcome, Refused):

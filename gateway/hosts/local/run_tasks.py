@@ -33,9 +33,14 @@ class RunTasks:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    @property
+    def may_claim(self) -> bool:
+        """See `RunStarter.may_claim`."""
+        return not self._draining
+
     def start(self, live: LiveRun) -> None:
-        """See `RunStarter.start`. While draining nothing begins: it waits for the next process."""
-        if live.started or self._draining:
+        """See `RunStarter.start`. While draining, what nobody has claimed waits for the next process."""
+        if live.started or (self._draining and live.context is None):
             return
         live.started = True
         task = asyncio.create_task(self._run(live), name=f"run {live.run.run_id}")
