@@ -53,9 +53,8 @@ class IdSource:
         """Return an id that is greater than every one made by this source before."""
         value = (int(self._clock() * 1000) << _RANDOM_BITS) | self._random(_RANDOM_BITS // 8)
         if value >> _RANDOM_BITS <= self._latest >> _RANDOM_BITS:
-            value = (
-                self._latest + 1 + self._random(4)
-            )  # same millisecond, or the clock stepped back
+            # The same millisecond, or the clock stepped back.
+            value = self._latest + 1 + self._random(4)
         self._latest = value
         return "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
 
