@@ -174,6 +174,8 @@ class WindDown:
         ]
         if closing:
             await asyncio.wait(closing, timeout=CLOSE_S)
+        for each in self._sockets:  # whose client does not answer
+            each.ws.transport.abort()
         await self._upgrades.wait_closed(timeout=CLOSE_S)
 
 
