@@ -5,16 +5,18 @@ from dataclasses import replace
 import pytest
 
 from storage.errors import NotRunOwnerError
-from storage.records import Accepted, Claim, Context
+from storage.records import Accepted, Claim, Context, Duplicate
 from storage.sqlite.store import SqliteStore
 from tests.storage.samples import (
     ANNA,
+    BEN,
     NOW,
     accept,
     append,
     completion,
     entry,
     finished,
+    regenerate,
     running,
     send,
 )
@@ -38,6 +40,41 @@ async def test_the_run_is_claimed_and_its_context_read(store: SqliteStore) -> No
         earlier=await its.messages.turns_before(asked.run.message_id, max_bytes=1000),
         memories=await its.memories.newest(max_bytes=1000),
     )
+    assert [message.content for message in outcome.context.earlier] == ["一", "one"]
+
+
+async def test_the_context_holds_what_fits_and_is_the_owners(store: SqliteStore) -> None:
+    await finished(store, send("a", new=True, content="一"), content="one", memories=("m1", "m2"))
+    await finished(store, send("b", content="二" * 40), content="too long")
+    await finished(store, send("c", content="三"), content="three")
+    other = send("x", owner=BEN, new=True, content="not hers")
+    await finished(store, other, owner=BEN, memories=("his",))
+    claim = replace(CLAIM, history_bytes=20, memories_bytes=2)
+    outcome = await store.of(ANNA).runs.accept(replace(send("d", content="四"), claim=claim))
+    assert isinstance(outcome, Accepted)
+
+    mine = store.of(ANNA)
+    context = outcome.context
+    assert context is not None
+    assert context.character == "sakura"
+    assert context.asked == await mine.messages.get("question-d")
+    assert list(context.earlier) == list(
+        await mine.messages.turns_before("question-d", max_bytes=20)
+    )
+    assert [message.content for message in context.earlier] == ["三", "three"]
+    assert [memory.value for memory in context.memories] == ["m2"]
+
+
+async def test_a_regenerate_is_answered_from_what_came_before_its_question(
+    store: SqliteStore,
+) -> None:
+    await finished(store, send("a", new=True, content="一"), content="one")
+    second = await finished(store, send("b", content="二"), content="two")
+    outcome = await store.of(ANNA).runs.accept(replace(regenerate("again", second), claim=CLAIM))
+    assert isinstance(outcome, Accepted)
+
+    assert outcome.context is not None
+    assert outcome.context.asked.message_id == second.message_id
     assert [message.content for message in outcome.context.earlier] == ["一", "one"]
 
 
@@ -80,4 +117,5 @@ async def test_a_run_that_was_cancelled_before_is_not_claimed(store: SqliteStore
 async def test_a_duplicate_changes_no_claim(store: SqliteStore) -> None:
     await accept(store, send(new=True))
     again = await store.of(ANNA).runs.accept(replace(send(new=True), claim=CLAIM))
-    assert again.run.state == "queued"  # type: ignore[union-attr] # a duplicate has a run
+    assert isinstance(again, Duplicate)
+    assert again.run.state == "queued"
