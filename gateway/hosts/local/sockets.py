@@ -73,7 +73,11 @@ class Sockets:
             raise GoneError
         ws = socket.ws
         ws.transport.write(text_message(frame))
-        return asyncio.create_task(_drain(ws)) if ws.paused else None
+        if not ws.paused:
+            return None
+        waiting = asyncio.create_task(_drain(ws))
+        waiting.add_done_callback(_take_note)
+        return waiting
 
     async def close(self, connection_id: str, code: int, reason: str) -> None:
         """See `Transport.close`. Waits for the closing handshake, at most the socket's close timeout."""
@@ -115,3 +119,9 @@ async def _drain(ws: ServerConnection) -> None:
         await ws.drain()
     except (ConnectionClosed, OSError):
         raise GoneError from None
+
+
+def _take_note(waited: "asyncio.Task[None]") -> None:
+    """Keep asyncio from logging a gone connection as an error that nobody asked for."""
+    if not waited.cancelled():
+        waited.exception()
