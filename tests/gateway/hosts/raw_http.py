@@ -68,6 +68,18 @@ class Line:
             except ConnectionResetError:
                 return b""
 
+    async def is_cut_off(self, piece: bytes, *, times: int, pause_s: float = 0.0) -> bool:
+        """Say the same again and again; tell whether the host ends the connection meanwhile."""
+        for _ in range(times):
+            try:
+                await self.say(piece)
+            except ConnectionError:
+                return True
+            if self._reader.at_eof():
+                return True
+            await asyncio.sleep(pause_s)
+        return False
+
     async def ended(self) -> None:
         """Wait until the host has closed the connection."""
         async with asyncio.timeout(BOUND_S):

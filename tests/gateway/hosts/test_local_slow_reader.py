@@ -1,0 +1,130 @@
+"""A client that reads slowly, or not at all, costs itself alone."""
+
+import asyncio
+from pathlib import Path
+
+from gateway.hosts.local.limits import HostLimits
+from gateway.hosts.local.sockets import OpenSocket
+from tests.gateway.hosts.client import Client, text_of
+from tests.gateway.hosts.local_host import LocalHost, local_host
+from tests.gateway.hosts.puppet import Puppet, reply
+
+BACKLOG = HostLimits().backlog_bytes
+FRAME = 10_240
+
+LONG = [f"{n:07} {'x' * 8000}" for n in range(1500)]
+"""12 MB: more than all buffers between the two ends hold."""
+
+
+def other_end(host: LocalHost, client: Client) -> OpenSocket:
+    return next(
+        socket
+        for socket in host.sockets
+        if socket.connection.connection_id == client.ready["connection_id"]
+    )
+
+
+async def full(socket: OpenSocket) -> None:
+    async with asyncio.timeout(5):
+        while not socket.ws.paused:
+            await asyncio.sleep(0.005)
+
+
+async def test_a_stalled_reader_delays_neither_the_model_nor_another_reader(
+    host: LocalHost, puppet: Puppet
+) -> None:
+    gate = asyncio.Event()
+    puppet.says(*reply("Once ", gate, *LONG))
+    async with host.client() as stalled, host.client() as other:
+        run_id = (await stalled.send("Hi"))["run_id"]
+        await other.say("resume", run_id=run_id, after=0)
+        await other.hear("resumed")
+        stalled.ws.transport.pause_reading()
+        gate.set()
+        heard = await other.events(run_id)
+        assert text_of(heard) == "Once " + "".join(LONG)
+        socket = other_end(host, stalled)
+        assert socket.ws.paused, "it has not read"
+        assert socket.ws.transport.get_write_buffer_size() <= BACKLOG + FRAME
+        stalled.ws.transport.resume_reading()
+        assert await stalled.events(run_id) == heard, "it lost nothing"
+
+
+async def test_a_stalled_reader_of_many_runs_costs_no_more_than_a_frame_for_each(
+    host: LocalHost, puppet: Puppet
+) -> None:
+    gate = asyncio.Event()
+    puppet.says(*reply("Once ", gate, *LONG[:300]))
+    async with host.client() as stalled, host.client() as other:
+        runs = [(await stalled.send(f"{n}"))["run_id"] for n in range(8)]
+        for run_id in runs:
+            await other.say("resume", run_id=run_id, after=0)
+            await other.hear("resumed")
+        stalled.ws.transport.pause_reading()
+        gate.set()
+        for run_id in runs:
+            await other.events(run_id)
+        socket = other_end(host, stalled)
+        assert socket.ws.transport.get_write_buffer_size() <= BACKLOG + len(runs) * FRAME
+        stalled.ws.transport.resume_reading()
+        for run_id in runs:
+            assert len(await stalled.events(run_id)) == 300 + 7
+
+
+async def test_a_replay_waits_for_its_reader(host: LocalHost, puppet: Puppet) -> None:
+    puppet.says(*reply(*LONG))
+    async with host.client() as stalled:
+        run_id = (await stalled.exchange("Hi"))[0]["run_id"]
+        stalled.ws.transport.pause_reading()
+        await stalled.say("resume", run_id=run_id, after=0)
+        socket = other_end(host, stalled)
+        await full(socket)
+        assert socket.ws.transport.get_write_buffer_size() <= BACKLOG + FRAME
+        stalled.ws.transport.resume_reading()
+        await stalled.hear("resumed")
+        assert text_of(await stalled.events(run_id)) == "".join(LONG)
+
+
+async def test_a_stalled_client_can_ask_for_no_more_than_it_reads(
+    host: LocalHost, puppet: Puppet
+) -> None:
+    puppet.says(*reply("x" * 7000))
+    async with host.client() as client:
+        session_id = (await client.exchange("Hi"))[0]["session_id"]
+        client.ws.transport.pause_reading()
+        asking = asyncio.create_task(ask_for_ever(client, session_id))
+        try:
+            socket = other_end(host, client)
+            await full(socket)
+            async with asyncio.timeout(5):
+                while not client.ws.paused:  # what it asks is not read either
+                    await asyncio.sleep(0.005)
+            assert socket.ws.transport.get_write_buffer_size() <= BACKLOG + FRAME
+        finally:
+            asking.cancel()
+            client.ws.transport.abort()
+
+
+async def ask_for_ever(client: Client, session_id: str) -> None:
+    while True:
+        await client.say("history", id="h", session_id=session_id, padding="x" * 30_000)
+        await asyncio.sleep(0)
+
+
+async def test_a_stalled_reader_that_is_gone_leaves_nothing(folder: Path, puppet: Puppet) -> None:
+    gate = asyncio.Event()
+    puppet.says(*reply(*LONG, gate))
+    async with local_host(folder, model=puppet) as host:
+        async with host.client() as client:
+            run_id = (await client.send("Hi"))["run_id"]
+            client.ws.transport.pause_reading()
+            await full(other_end(host, client))
+            client.ws.transport.abort()
+        async with asyncio.timeout(5):
+            while len(host.sockets):
+                await asyncio.sleep(0.005)
+        gate.set()
+        async with host.client() as client:
+            await client.say("resume", run_id=run_id, after=0)
+            await client.hear("resumed")
+            assert text_of(await client.events(run_id)) == "".join(LONG)
