@@ -192,7 +192,6 @@ class ArgumentsParser:
         if string.done:
             parts.append(FieldDone(self._name, self._call))
             self._string = None
-            self._place = _Place.COMMA
             self._plain = None
         elif string.cut or string.joiner.half:
             self._plain = None

@@ -611,5 +611,13 @@ def test_raw_arguments_that_are_too_large_are_passed_up_to_the_limit() -> None:
         raw.feed("[[[")
     assert caught.value.parts == (ArgumentsDelta(0, "[["),)
     with pytest.raises(ParseError, match="too_large") as caught:
-        raw.feed("[")
+        raw.feed("[[[")
     assert caught.value.parts == ()
+
+
+def test_raw_arguments_may_just_fit_the_limit() -> None:
+    raw = RawArguments(max_chars=5)
+    assert raw.feed("[[[]]") == [ArgumentsDelta(0, "[[[]]")]
+    assert raw.feed("") == []
+    with pytest.raises(ParseError, match="too_large"):
+        raw.feed("]")
