@@ -796,7 +796,7 @@ export class MakotoClient extends Source {
     } catch (error) {
       const wasLost = entry.upload?.epoch !== epoch; // with the connection on which it began
       entry.upload = null;
-      if (epoch !== this.#connection.epoch) return null; // the next one has begun it anew
+      if (epoch !== this.#connection.epoch) return null; // the next connection begins it anew
       if (wasLost) return this.#uploaded(entry, epoch);
       this.#refuse(command.id, error);
       return null;

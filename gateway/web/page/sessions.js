@@ -14,6 +14,7 @@ export class Sessions {
   #next;
   #current = null;
   #renaming = null;
+  #shown = ""; // the list as it is shown: what has not changed keeps its elements, focus and clicks
 
   constructor(client, { onOpen }) {
     this.#client = client;
@@ -51,7 +52,9 @@ export class Sessions {
 
   #show() {
     this.#showTitle();
-    if (this.#renaming) return; // somebody is typing in the list
+    const list = JSON.stringify([this.#items, this.#next, this.#current]);
+    if (this.#renaming || list === this.#shown) return;
+    this.#shown = list;
     const focused = this.#box.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     this.#box.replaceChildren(...this.#groups());
     if (!this.#items.length) this.#box.append(make("p", { className: "empty" }, "No conversations yet."));
@@ -101,6 +104,7 @@ export class Sessions {
     const end = (isKept) => {
       if (this.#renaming !== form) return;
       this.#renaming = null;
+      this.#shown = "";
       const title = input.value.trim();
       if (isKept && title && title !== item.title) {
         item.title = title;

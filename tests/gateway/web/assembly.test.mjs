@@ -102,10 +102,10 @@ test("a frame without a number is not applied", () => {
 
 test("the stored message replaces what was assembled", () => {
   const assembly = assembled([frame("R", 1, EVENTS.slice(0, 2))]);
-  assembly.replace({ message_id: "r1", content: "誠は 🍵!", category: "chat", end: "interrupted" });
+  assembly.replace({ message_id: "r1", content: "誠は 🍵!", emotion: "sad", end: "interrupted" });
   assert.equal(assembly.text, "誠は 🍵!");
-  assert.equal(assembly.emotion, null);
-  assert.equal(assembly.category, "chat");
+  assert.equal(assembly.emotion, "sad");
+  assert.equal(assembly.category, null);
   assert.deepEqual(assembly.done, { type: "done", reason: "interrupted", message_id: "r1", saved: true });
 });
 
@@ -113,6 +113,12 @@ test("nothing is known before the first event", () => {
   const { text, emotion, category, memories, usage, started, done, volatile, next } = new RunAssembly();
   assert.deepEqual([text, memories, volatile, next], ["", [], false, 1]);
   assert.deepEqual([emotion, category, usage, started, done], [null, null, null, null, null]);
+});
+
+test("the stored message brings the category too, and has ended well unless it says otherwise", () => {
+  const assembly = new RunAssembly();
+  assembly.replace({ message_id: "r1", content: "", category: "chat" });
+  assert.deepEqual([assembly.category, assembly.done.reason], ["chat", "stop"]);
 });
 
 test("volatile sticks", () => {

@@ -3,11 +3,11 @@ import { test } from "node:test";
 
 import { accepted, delta, done, frame, makeWorld, payload, settle, started, until } from "./fakes.mjs";
 
-/** A world in which a send was accepted as run R, and its socket. */
+/** A world in which a send was accepted as run R, and its socket, which needs no heartbeat. */
 async function makeRun() {
   const world = makeWorld();
   const run = world.client.send("Hello");
-  const socket = await world.welcome();
+  const socket = await world.welcome({ heartbeat_ms: 1e9 });
   socket.say(accepted(run.id, "R"));
   return { ...world, run, socket };
 }

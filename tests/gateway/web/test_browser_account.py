@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.gateway.web.chat_page import ChatPage
+from tests.gateway.web.conftest import OpenPage, StartServer
 
 pytestmark = pytest.mark.browser
 
@@ -65,10 +66,14 @@ def test_deleting_asks_first(chat: ChatPage) -> None:
     expect(chat.page.get_by_text("No conversations yet.")).to_be_visible()
 
 
-def test_the_link_to_a_conversation_that_is_gone(chat: ChatPage) -> None:
-    chat.page.goto(chat.url + "#session=nowhere")
-    chat.page.reload()
+def test_the_link_to_a_conversation_that_is_gone_leads_to_a_new_one(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    chat = open_page(start_server(scripted_pace="200"), "#session=nowhere")
     expect(chat.page.get_by_text("This conversation does not exist any more.")).to_be_visible()
+    expect(chat.page).to_have_url(chat.url)
+    chat.ask("echo here")
+    expect(chat.sessions).to_have_text(["echo here"])
 
 
 def test_memories_are_shown_and_forgotten(chat: ChatPage) -> None:
