@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from gateway.identity.principal import TENANT_ID
+
 PREFIX = "MAKOTO_"
 
 DEFAULT_SYSTEM_TEXT = (
@@ -90,7 +92,11 @@ class Settings(BaseModel):
     token_use: Literal["access", "id"] | None = Field(
         None, description="Amazon Cognito's kind of token to accept; unset: not checked"
     )
-    tenant: str = Field("default", description="the tenant that the issuer speaks for")
+    tenant: str = Field(
+        "default",
+        pattern=f"^{TENANT_ID.pattern}$",
+        description="the tenant that the issuer speaks for",
+    )
     query_token: bool = Field(
         False, description="accept a token as `?token=` (URLs end up in logs: leave it off)"
     )
