@@ -43,6 +43,9 @@ RULES = PromptRules(
     memories_bytes=200,
 )
 
+_COUNTER = itertools.count()
+"""Instead of randomness; never the same in two processes, either."""
+
 Step = list[Part] | Exception | asyncio.Event
 
 
@@ -175,8 +178,7 @@ class Exchange:
         self.blobs = FakeBlobs()
         self.model = FakeModel()
         self.now = NOW
-        counter = itertools.count()
-        self.ids = IdSource(self.clock, lambda size: next(counter).to_bytes(size, "big"))
+        self.ids = IdSource(self.clock, lambda size: next(_COUNTER).to_bytes(size, "big"))
         self.spill = Spill(store=self.store, blobs=self.blobs, clock=self.clock)  # type: ignore[arg-type]
         self.live = LiveRuns(self._make)
         self.finisher = Finisher(store=self.store, clock=self.clock)  # type: ignore[arg-type]

@@ -1,0 +1,288 @@
+"""What a process does with the runs that its predecessor left, killed at any point."""
+
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.wire.commands import Resume
+from storage.errors import NotRunOwnerError, StorageUnavailableError
+from storage.keys import run_id
+from streaming.parts import FieldDelta, FieldDone, FieldValue
+from tests.gateway.runs.fakes import ANNA, BEN, FakeBlobs
+from tests.gateway.turns.exchange import Exchange, Step, exchange
+
+LARGE = "春" * 4_000  # spilled
+RUN = run_id(ANNA, "s1")
+
+
+def half() -> list[Step]:
+    """A reply that stops in the middle of a word and never goes on."""
+    return [[FieldDelta("content", "Half a wo")], asyncio.Event()]
+
+
+async def killed_while(
+    folder: Path, script: list[Step], *, text: str, queued: int = 0
+) -> tuple[str, FakeBlobs]:
+    """Leave what a process leaves that is killed when that text has been shown; return the session."""
+    async with exchange(folder) as chat:
+        chat.model.scripts = [script]
+        session = (await chat.send("first", id="s1"))["session_id"]
+        async with asyncio.timeout(5):
+            while chat.text(RUN) != text:
+                await asyncio.sleep(0.001)
+        for number in range(2, 2 + queued):
+            await chat.send(f"m{number}", id=f"s{number}", session_id=session, if_busy="queue")
+        return session, chat.blobs
+
+
+async def resumed(chat: Exchange, run: str = RUN) -> None:
+    await chat.conversation.resume(
+        ANNA, "c1", Resume(type="resume", run_id=run, after=0), chat.post()
+    )
+
+
+async def test_a_run_that_was_live_is_interrupted_with_what_was_shown(
+    tmp_path: Path, no_waits: None
+) -> None:
+    session, _ = await killed_while(tmp_path, half(), text="Half a wo")
+    async with exchange(tmp_path) as chat:
+        await chat.recovery.at_start()
+        run = await chat.row(RUN)
+        assert (run.state, run.end) == ("ended", "interrupted")
+        assert await chat.history(session) == [("user", "first"), ("assistant", "Half a wo")]
+        assert chat.model.requests == []
+        await resumed(chat)
+        events = chat.events(RUN)
+        assert [event["type"] for event in events] == ["started", "content.delta", "done"]
+        assert events[-1] == {
+            "type": "done",
+            "reason": "interrupted",
+            "message_id": run.reply_id,
+            "saved": True,
+        }
+
+
+async def test_everything_that_was_shown_is_kept(tmp_path: Path, no_waits: None) -> None:
+    script: list[Step] = [
+        [FieldDelta("content", "One "), FieldValue("emotion", "happy")],
+        [FieldDelta("content", LARGE)],
+        [FieldDelta("content", " two"), FieldDone("content")],
+        [FieldValue("memory", "Likes tea."), FieldDelta("other", "x")],
+        asyncio.Event(),
+    ]
+    session, blobs = await killed_while(tmp_path, script, text=f"One {LARGE} two")
+    async with exchange(tmp_path) as chat:
+        chat.blobs.bodies.update(blobs.bodies)
+        await chat.recovery.at_start()
+        run = await chat.row(RUN)
+        its = chat.store.inner.of(ANNA)
+        stored = await its.messages.get(run.reply_id)
+        assert stored is not None
+        assert (stored.content, stored.emotion, stored.category, stored.end) == (
+            f"One {LARGE} two",
+            "happy",
+            None,
+            "interrupted",
+        )
+        memories = await its.memories.page(before=None, limit=10)
+        await resumed(chat)
+        noted = [event["value"] for event in chat.events(RUN) if event["type"] == "memory"]
+        assert [memory.value for memory in memories.items] == noted
+        assert chat.text(RUN) == stored.content
+        assert session == run.session_id
+
+
+async def test_a_spilled_event_that_is_gone_costs_only_itself(
+    tmp_path: Path, no_waits: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    script: list[Step] = [
+        [FieldDelta("content", "One ")],
+        [FieldDelta("content", LARGE)],
+        [FieldDelta("content", "two")],
+        asyncio.Event(),
+    ]
+    session, _ = await killed_while(tmp_path, script, text=f"One {LARGE}two")
+    async with exchange(tmp_path) as chat:
+        with caplog.at_level(logging.WARNING):
+            await chat.recovery.at_start()
+        assert (await chat.history(session))[-1] == ("assistant", "One two")
+        assert "a spilled event is gone" in caplog.text
+
+
+async def test_a_run_that_died_before_its_first_event(tmp_path: Path, no_waits: None) -> None:
+    async with exchange(tmp_path, claim_at_once=False) as chat:
+        chat.starter.holding = True
+        session = (await chat.send("Hi", id="s1"))["session_id"]
+        await chat.store.inner.of(ANNA).runs.claim(
+            RUN, claimed_by="the dead one", lease_until=chat.now + 10
+        )
+    async with exchange(tmp_path) as chat:
+        await chat.recovery.at_start()
+        await resumed(chat)
+        assert [event["type"] for event in chat.events(RUN)] == ["started", "done"]
+        assert chat.events(RUN)[0]["id"] == "s1"
+        assert chat.done(RUN)["reason"] == "interrupted"
+        assert await chat.history(session) == [("user", "Hi")]
+
+
+async def test_a_run_that_was_to_be_cancelled_is_cancelled(tmp_path: Path, no_waits: None) -> None:
+    async with exchange(tmp_path) as chat:
+        chat.model.scripts = [half()]
+        await chat.send("Hi", id="s1")
+        await chat.model.asked.wait()
+        await chat.store.inner.of(ANNA).runs.cancel(RUN, now=chat.now)
+    async with exchange(tmp_path) as chat:
+        await chat.recovery.at_start()
+        assert (await chat.row(RUN)).end == "cancelled"
+
+
+async def test_a_message_that_was_accepted_but_not_begun_is_answered(
+    tmp_path: Path, no_waits: None
+) -> None:
+    async with exchange(tmp_path) as chat:
+        chat.starter.holding = True
+        await chat.send("Hi", id="s1")
+    async with exchange(tmp_path) as chat:
+        await chat.recovery.at_start()
+        await chat.settle()
+        await resumed(chat)
+        assert chat.done(RUN)["reason"] == "stop"
+        assert chat.text(RUN) == "Hello."
+
+
+async def test_what_waited_is_answered_in_its_order(tmp_path: Path, no_waits: None) -> None:
+    await killed_while(tmp_path, half(), text="Half a wo", queued=3)
+    async with exchange(tmp_path) as chat:
+        await chat.recovery.at_start()
+        await chat.settle()
+        asked = [request.messages[-1].content for request in chat.model.requests]
+        assert asked == ["m2", "m3", "m4"]
+        assert chat.starter.started == [run_id(ANNA, f"s{number}") for number in (2, 3, 4)]
+        for number in (2, 3, 4):
+            assert (await chat.row(run_id(ANNA, f"s{number}"))).end == "stop"
+
+
+async def test_sessions_are_taken_up_beside_each_other(tmp_path: Path, no_waits: None) -> None:
+    async with exchange(tmp_path) as chat:
+        chat.starter.holding = True
+        for owner in (ANNA, BEN):
+            session = (await chat.send("first", id="s1", owner=owner))["session_id"]
+            await chat.send("next", id="s2", owner=owner, session_id=session, if_busy="queue")
+            await chat.send("other", id="s3", owner=owner)
+    async with exchange(tmp_path) as chat:
+        await chat.recovery.at_start()
+        begun = list(chat.starter.started)
+        await chat.settle()
+        assert sorted(begun) == sorted(
+            run_id(owner, name) for owner in (ANNA, BEN) for name in ("s1", "s3")
+        )
+        for owner in (ANNA, BEN):
+            for name in ("s1", "s2", "s3"):
+                assert (await chat.row(run_id(owner, name), owner)).end == "stop"
+
+
+async def test_nothing_is_left_for_a_second_recovery(tmp_path: Path, no_waits: None) -> None:
+    await killed_while(tmp_path, half(), text="Half a wo", queued=1)
+    async with exchange(tmp_path) as chat:
+        await chat.recovery.at_start()
+        await chat.settle()
+        assert not await chat.store.inner.unfinished()
+        before = list(chat.starter.started)
+        await chat.recovery.at_start()
+        assert chat.starter.started == before
+
+
+async def test_an_empty_store_has_nothing_to_recover(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with exchange(tmp_path) as chat:
+        with caplog.at_level(logging.INFO):
+            await chat.recovery.at_start()
+        assert caplog.records == []
+
+
+# What goes wrong meanwhile
+
+
+async def test_one_run_that_cannot_be_sealed_does_not_keep_the_others_waiting(
+    tmp_path: Path, no_waits: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    session, _ = await killed_while(tmp_path, half(), text="Half a wo", queued=1)
+    async with exchange(tmp_path) as chat:
+        chat.starter.holding = True
+        await chat.send("other", id="s9")
+    async with exchange(tmp_path) as chat:
+        chat.store.refuse("runs.finish")
+        await chat.recovery.at_start()
+        await chat.settle()
+        assert (await chat.row(run_id(ANNA, "s9"))).end == "stop"
+        assert (await chat.row(RUN)).state == "running"
+        assert "run not recovered" in caplog.text
+        chat.now += 11
+        await chat.recovery.revive(ANNA, session)  # whoever touches the session next
+        await chat.settle()
+        assert (await chat.row(RUN)).end == "interrupted"
+        assert (await chat.row(run_id(ANNA, "s2"))).end == "stop"
+
+
+async def test_a_run_of_a_living_lease_is_not_sealed(tmp_path: Path, no_waits: None) -> None:
+    async with exchange(tmp_path) as chat:
+        chat.model.scripts = [half()]
+        await chat.send("Hi", id="s1")
+        await chat.model.asked.wait()
+        run = await chat.row(RUN)
+        with pytest.raises(NotRunOwnerError):
+            await chat.sealer.seal(ANNA, run)
+        live = chat.live.find(ANNA, RUN)
+        assert live is not None
+        await chat.recovery.revive(ANNA, run.session_id)
+        assert (await chat.row(RUN)).state == "running"
+
+
+async def test_a_run_that_is_generated_here_is_never_sealed_by_a_touch(
+    tmp_path: Path, no_waits: None
+) -> None:
+    async with exchange(tmp_path) as chat:
+        chat.model.scripts = [half()]
+        session = (await chat.send("Hi", id="s1"))["session_id"]
+        await chat.model.asked.wait()
+        chat.now += 3_600
+        await chat.recovery.revive(ANNA, session)
+        assert (await chat.row(RUN)).state == "running"
+
+
+async def test_an_ended_run_is_not_sealed(tmp_path: Path, no_waits: None) -> None:
+    async with exchange(tmp_path) as chat:
+        accepted = await chat.talk("Hi", id="s1")
+        chat.now += 3_600
+        run = await chat.row(accepted["run_id"])
+        with pytest.raises(NotRunOwnerError):
+            await chat.sealer.seal(ANNA, replace(run, state="running"))
+        assert (await chat.row(accepted["run_id"])).end == "stop"
+
+
+async def test_a_store_that_does_not_tell_what_there_is_is_an_error(tmp_path: Path) -> None:
+    async with exchange(tmp_path) as chat:
+
+        async def refuse() -> None:
+            raise StorageUnavailableError("no")
+
+        chat.store.inner.unfinished = refuse  # type: ignore[method-assign] # a fault
+        with pytest.raises(StorageUnavailableError):
+            await chat.recovery.at_start()
+
+
+@pytest.mark.parametrize("missing", ["owner", "session"])
+async def test_reviving_what_is_not_there_is_harmless(tmp_path: Path, missing: str) -> None:
+    async with exchange(tmp_path) as chat:
+        chat.starter.holding = True
+        session = (await chat.send("Hi", id="s1"))["session_id"]
+        chat.starter.holding = False
+        if missing == "owner":
+            await chat.recovery.revive(BEN, session)
+        else:
+            await chat.recovery.revive(ANNA, "none")
+        assert chat.starter.started == []
