@@ -275,6 +275,8 @@ def _own_origins(settings: Settings, port: int) -> frozenset[str]:
 
 def _offers_demo_tokens(settings: Settings) -> bool:
     """Whether nobody but this machine's own page can be asking; see `gateway.identity.demo_guard`."""
+    if settings.trusted_proxies:  # behind them everybody comes from loopback
+        return False
     hosts = (urlsplit(origin).hostname or "" for origin in settings.allowed_origins)
     return _is_loopback(settings.host) and all(map(_is_loopback, hosts))
 
