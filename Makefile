@@ -51,8 +51,9 @@ types: $(DEV)
 contracts: $(DEV)
 	$(BIN)/lint-imports --no-cache
 
-generate: $(DEV) ## write the JSON Schema, AsyncAPI document and TypeScript types from gateway/wire
+generate: $(DEV) ## write what is made from the code: JSON Schema, AsyncAPI, TypeScript types, README's settings
 	$(BIN)/python -m gateway.wire.generate
+	$(BIN)/python -m gateway.settings_table
 
 install: $(RUN) ## only install what the gateway needs
 

@@ -25,7 +25,7 @@ def take() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         running_gateway(Path(folder) / "data", MAKOTO_SCRIPTED_PACE="60") as gateway,
-        open_page("--force-device-scale-factor=2") as page,
+        open_page(scale=2) as page,
     ):
         page.set_viewport_size({"width": 1240, "height": 800})
         chat = ChatPage(page=page, url=f"http://127.0.0.1:{gateway.port}/")
