@@ -693,13 +693,14 @@ export class MakotoClient extends Source {
 
   /** Stop a run, wherever it is: still in the outbox, on its way, queued or streaming. */
   cancel(run) {
+    if (run.end || run.error) return undefined;
     const entry = this.#waiting.get(run.id);
-    if (entry && !entry.sent) {
+    if (entry && !entry.sends) {
       this.#take(run.id);
       return run.withdraw();
     }
     run.cancelling = true;
-    this.#postCancel(run);
+    return this.#postCancel(run);
   }
 
   history(sessionId, { before, limit } = {}) {
@@ -777,8 +778,8 @@ export class MakotoClient extends Source {
     const command = this.#isTooLong(entry.command) ? await this.#uploaded(entry, epoch) : entry.command;
     if (!command || epoch !== this.#connection.epoch || !this.#waiting.has(command.id)) return;
     this.#connection.post(command);
+    entry.sends = (entry.sends ?? 0) + 1;
     if (!entry.run) return;
-    entry.sent = true;
     this.#options.clock.clearTimeout(entry.timer);
     entry.timer = this.#options.clock.setTimeout(() => this.#again(entry), RESEND);
   }
@@ -860,7 +861,7 @@ export class MakotoClient extends Source {
     const { storage, storageKey } = this.#options;
     try {
       for (const { command, sessionId, user } of JSON.parse(storage?.getItem(storageKey) ?? "[]")) {
-        this.#enqueue(command, sessionId, { user, sent: true });
+        this.#enqueue(command, sessionId, { user, sends: 1 });
       }
     } catch { /* not ours, or storage is forbidden */ }
   }
@@ -943,6 +944,8 @@ export class MakotoClient extends Source {
       entry.uploadedAgain = true; // the upload has expired, most likely
       entry.upload = null;
       this.#again(entry);
+    } else if (error.code === "not_found" && entry.command.type === "forget" && entry.sends > 1) {
+      this.#take(entry.command.id).resolve(); // it was forgotten; only the answer got lost
     } else {
       this.#refuse(entry.command.id, error);
     }

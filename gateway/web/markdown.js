@@ -1,8 +1,8 @@
 /**
  * A safe subset of Markdown, rendered while it is being written.
  *
- * Text becomes nodes by `createElement` and text nodes alone, so that no text of a model can become markup.
- * Links go to http, https and mailto only; an image becomes a link to it; HTML stays text.
+ * Text becomes nodes by `createElement` and text nodes alone, so that no text of a model can become
+ * markup. Links go to http, https and mailto only; an image becomes a link to it; HTML stays text.
  *
  *     Splitter      lines -> blocks, one line at a time
  *     render...     one block -> nodes
@@ -10,7 +10,7 @@
  */
 
 const DEPTH = 6; // of quotes and lists in each other; beyond it their text is shown as it is
-const PLAIN_ABOVE = 8_192; // characters of an unfinished block; a longer one shows its text until it is whole
+const PLAIN_ABOVE = 8_192; // characters; a longer block shows its bare text until it is whole
 
 // None of these can be made to look at a long line more than a few times.
 const FENCE = /^ {0,3}(`{3,}|~{3,})(.*)$/;
@@ -146,7 +146,8 @@ function makeCode(document, language, text) {
   const copy = make(document, "button", { type: "button", className: "copy-code" }, "Copy");
   const bar = make(document, "figcaption", {}, make(document, "span", {}, language || "text"), copy);
   const code = make(document, "code", {}, text);
-  return make(document, "figure", { className: "code" }, bar, make(document, "pre", { tabIndex: 0 }, code));
+  const box = make(document, "pre", { tabIndex: 0 }, code);
+  return make(document, "figure", { className: "code" }, bar, box);
 }
 
 /** The page has its own first two levels. */
@@ -172,9 +173,10 @@ function renderTable(document, [head, rule, ...rows]) {
   const cellsOf = (line) => line.trim().replace(/^\||\|$/g, "").split(/(?<!\\)\|/);
   const sides = cellsOf(rule).map((cell) => /^\s*(:?)-+(:?)\s*$/.exec(cell))
     .map((match) => (match?.[2] ? (match[1] ? "center" : "end") : "start"));
-  const rowOf = (tag) => (line) => make(document, "tr", {}, ...cellsOf(line).slice(0, sides.length).map(
-    (cell, column) => make(document, tag, { className: sides[column] }, ...renderInline(document, cell.trim())),
-  ));
+  const cellOf = (tag) => (cell, column) =>
+    make(document, tag, { className: sides[column] }, ...renderInline(document, cell.trim()));
+  const rowOf = (tag) => (line) =>
+    make(document, "tr", {}, ...cellsOf(line).slice(0, sides.length).map(cellOf(tag)));
   const table = make(document, "table", {},
     make(document, "thead", {}, rowOf("th")(head)),
     make(document, "tbody", {}, ...rows.map(rowOf("td"))));
@@ -280,14 +282,15 @@ function endOfMark(text, mark, index) {
     let end = at + 1;
     while (text[end] === mark[0]) end++;
     const run = end - at; // of two ends, that of what is inside comes first
-    const isEnd = text[at - 1].trim() && text[at - 1] !== "\\" && !(isWordy && WORD.test(text[end] ?? ""));
+    const isInWord = isWordy && WORD.test(text[end] ?? "");
+    const isEnd = text[at - 1].trim() && text[at - 1] !== "\\" && !isInWord;
     if (isEnd && (run === mark.length || run > 2)) return end - mark.length;
     at = end;
   }
   return -1;
 }
 
-/** A bare address ends before what ends the sentence around it; a bracket belongs to it if it is a pair. */
+/** A bare address ends before the sentence does; a closing bracket is its own if it opens there too. */
 function withoutPunctuation(address) {
   const closing = (text) => text.split(")").length - text.split("(").length;
   let unpaired = Math.max(closing(address), 0);

@@ -23,8 +23,8 @@ export class Composer {
       this.focus();
     });
     document.addEventListener("keydown", (event) => {
-      const isTaken = event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]");
-      if (event.key === "Escape" && this.#isLive && !isTaken) onStop();
+      if (event.key !== "Escape" || event.defaultPrevented || event.isComposing) return;
+      if (this.#isLive && !document.querySelector("dialog[open]")) onStop();
     });
     this.#fit();
   }

@@ -1,4 +1,4 @@
-/** What the connection is doing: a line in the panel, a dot on narrow screens, a notice when it matters. */
+/** What the connection is doing: a line in the panel, a dot on narrow screens, a notice if it matters. */
 
 import { byId } from "./elements.js";
 

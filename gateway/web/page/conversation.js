@@ -50,7 +50,8 @@ export class Conversation {
 
   /** Returns false, and sends nothing, while it is not known yet which conversation this becomes. */
   send(content) {
-    if (this.#sessionId === null && this.#turns.some((turn) => turn.run?.state === "sending")) return false;
+    const isSending = this.#turns.some((turn) => turn.run?.state === "sending");
+    if (this.#sessionId === null && isSending) return false;
     const run = this.#client.send({ content, sessionId: this.#sessionId ?? undefined, ifBusy: "queue" });
     this.#attach(this.#begin(content), run);
     this.#end.follow();
@@ -194,11 +195,10 @@ export class Conversation {
   /** Follow what has no stored answer yet, and the answer that is being written again. */
   async #followLive(activeRun) {
     await Promise.allSettled(this.#client.runs.filter((run) => run.id).map((run) => run.accepted));
-    for (const turn of this.#turns) {
-      if (!turn.reply && turn.runId) this.#attach(turn, this.#client.follow(turn.runId, { sessionId: this.#sessionId }));
-    }
+    const follow = (runId) => this.#client.follow(runId, { sessionId: this.#sessionId });
+    for (const turn of this.#turns) if (!turn.reply && turn.runId) this.#attach(turn, follow(turn.runId));
     if (!activeRun || this.#turns.some((turn) => turn.run?.runId === activeRun)) return;
-    const run = this.#client.follow(activeRun, { sessionId: this.#sessionId });
+    const run = follow(activeRun);
     await firstUpdate(run);
     const turn = this.#turns.find((each) => each.messageId === run.messageId);
     if (turn) this.#attach(turn, run);
@@ -211,7 +211,9 @@ export class Conversation {
       this.#heard.session(null);
       this.#settle();
     }
-    const text = isGone ? "This conversation does not exist any more." : `It could not be loaded: ${error.message}`;
+    const text = isGone
+      ? "This conversation does not exist any more."
+      : `It could not be loaded: ${error.message}`;
     const again = isGone ? [] : [button("quiet-button", () => {
       fault.remove();
       void retry();

@@ -31,10 +31,12 @@ export class Memories {
 
   #show() {
     if (!this.#items.length) {
-      this.#box.replaceChildren(make("p", { className: "empty" }, "Nothing yet. Try “Remember that …”."));
+      const hint = "Nothing yet. Try “Remember that …”.";
+      this.#box.replaceChildren(make("p", { className: "empty" }, hint));
       return;
     }
-    this.#box.replaceChildren(make("ul", { className: "memories" }, ...this.#items.map((item) => this.#row(item))));
+    const rows = this.#items.map((item) => this.#row(item));
+    this.#box.replaceChildren(make("ul", { className: "memories" }, ...rows));
     if (this.#next) this.#box.append(button("quiet-button", () => this.#load(this.#next), "Show more"));
   }
 
@@ -56,6 +58,7 @@ export class Memories {
     this.#items = this.#items.filter((other) => other !== item);
     this.#show();
     const rows = this.#box.querySelectorAll("li button");
-    (rows[Math.min(index, rows.length - 1)] ?? document.querySelector("[data-close=memories-panel]")).focus();
+    const next = rows[Math.min(index, rows.length - 1)];
+    (next ?? document.querySelector("[data-close=memories-panel]")).focus();
   }
 }

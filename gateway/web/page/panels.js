@@ -25,7 +25,7 @@ export function enablePanels() {
   }
 
   function open(name) {
-    for (const other of names) if (other !== name && isDrawer(other)) byId(other).classList.remove("open");
+    for (const other of names.filter(isDrawer)) byId(other).classList.remove("open");
     byId(name).classList.add("open");
     settle();
     if (isDrawer(name)) byId(name).querySelector("[data-close]").focus();

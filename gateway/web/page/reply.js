@@ -16,8 +16,8 @@ const LABELS = {
 };
 
 const FACES = {
-  neutral: "🙂", happy: "😊", joy: "😄", sad: "😢", surprised: "😮", thoughtful: "🤔", excited: "🤩",
-  concerned: "😟", angry: "😠", calm: "😌",
+  angry: "😠", calm: "😌", concerned: "😟", excited: "🤩", happy: "😊", joy: "😄",
+  neutral: "🙂", sad: "😢", surprised: "😮", thoughtful: "🤔",
 };
 
 export class Reply {
@@ -114,11 +114,12 @@ export class Reply {
   }
 
   *#makeChips(emotion, category, memories) {
-    const face = FACES[emotion];
-    if (emotion) yield make("span", { className: "chip", title: "Emotion" }, ...(face ? [`${face} `] : []), emotion);
-    if (category) yield make("span", { className: "chip", title: "Category" }, make("i", {}, "#"), category);
+    const chip = (title, ...children) => make("span", { className: "chip", title }, ...children);
+    if (emotion) yield chip("Emotion", FACES[emotion] ?? "", emotion);
+    if (category) yield chip("Category", make("i", {}, "#"), category);
     for (const { value } of memories) {
-      yield button("chip memory", () => this.#actions.memories(), icon("memory"), make("span", { dir: "auto" }, value));
+      const text = make("span", { dir: "auto" }, value);
+      yield button("chip memory", () => this.#actions.memories(), icon("memory"), text);
     }
   }
 

@@ -55,7 +55,8 @@ export class Sessions {
     const list = JSON.stringify([this.#items, this.#next, this.#current]);
     if (this.#renaming || list === this.#shown) return;
     this.#shown = list;
-    const focused = this.#box.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    const { activeElement } = document;
+    const focused = this.#box.contains(activeElement) ? activeElement.dataset.key : null;
     this.#box.replaceChildren(...this.#groups());
     if (!this.#items.length) this.#box.append(make("p", { className: "empty" }, "No conversations yet."));
     if (this.#next) this.#box.append(button("quiet-button", () => this.#load(this.#next), "Show more"));
@@ -86,11 +87,13 @@ export class Sessions {
 
   #row(item) {
     const isCurrent = item.session_id === this.#current;
-    const title = make("span", { className: "session-title", lang: languageOf(item.title), dir: "auto" }, item.title);
+    const title = make("span", { className: "session-title", dir: "auto" }, item.title);
+    title.lang = languageOf(item.title);
     const open = button("session", () => this.open(item.session_id), title);
     open.dataset.key = item.session_id;
     if (isCurrent) open.ariaCurrent = "page";
-    if (item.active_run) open.append(make("span", { className: "pulse", title: "An answer is being written" }));
+    const isLive = item.active_run !== undefined;
+    if (isLive) open.append(make("span", { className: "pulse", title: "An answer is being written" }));
     const row = make("li", { className: isCurrent ? "current" : "" }, open);
     const rename = iconButton("edit", `Rename: ${item.title}`, () => this.#rename(item, row));
     const remove = iconButton("trash", `Delete: ${item.title}`, () => this.#delete(item));

@@ -205,6 +205,19 @@ test("an unanswered request is asked again on the next connection, and given up 
   await assert.rejects(asked, { code: "client.timeout", retryable: true });
 });
 
+test("what was forgotten before the connection was lost is forgotten", async () => {
+  const world = makeWorld();
+  world.client.connect();
+  await world.welcome();
+  const forgotten = world.client.forgetMemory("y1");
+  const next = await world.reconnect();
+  next.say(fault(next.last("forget").id, "not_found"));
+  await forgotten;
+  const unknown = world.client.forgetMemory("y1");
+  next.say(fault(next.last("forget").id, "not_found"));
+  await assert.rejects(unknown, { code: "not_found" });
+});
+
 test("a command refused for an expired identity goes out again when that is renewed", async () => {
   const world = makeWorld();
   world.client.connect();

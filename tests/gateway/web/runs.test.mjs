@@ -301,6 +301,8 @@ test("cancel names the run, and again on the next connection until it has ended"
   assert.deepEqual(next.of("cancel"), [{ type: "cancel", run_id: "R" }]);
   next.say(frame("R", 1, [started(world.run.id), delta("par"), done("cancelled")]));
   assert.equal((await world.run.done).end.reason, "cancelled");
+  world.client.cancel(world.run);
+  assert.equal(next.of("cancel").length, 1);
   const last = await world.reconnect();
   assert.deepEqual(last.of("cancel"), []);
 });
