@@ -648,6 +648,15 @@ def test_habit_an_error_in_the_stream(error: object, kind: str, status: int) -> 
         assert str(caught.value) == "upstream"
 
 
+def test_an_accumulator_whose_provider_failed_stays_failed_to_the_end() -> None:
+    calls = ToolCallAccumulator()
+    with pytest.raises(UpstreamError):
+        calls.feed({"error": {"code": 503}})
+    with pytest.raises(UpstreamError) as caught:
+        calls.close()
+    assert caught.value.status == 503
+
+
 @pytest.mark.parametrize("error", [None, {}, "", False], ids=repr)
 def test_an_empty_error_is_none(error: object) -> None:
     assert parts_of(chunk(content="x") | {"error": error}) == [TextDelta("x")]
@@ -703,6 +712,15 @@ def test_a_character_cut_in_halves_by_the_provider_is_joined() -> None:
         FieldDelta("content", "a"),
         *content("🙂b"),
         TextDelta("\ufffd"),
+    ]
+
+
+def test_a_half_that_stays_alone_leaves_at_the_end() -> None:
+    assert parts_of(chunk(content="a\ud83d", refusal="b\ud83d")) == [
+        TextDelta("a"),
+        RefusalDelta("b"),
+        TextDelta("\ufffd"),
+        RefusalDelta("\ufffd"),
     ]
 
 
