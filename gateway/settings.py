@@ -114,9 +114,7 @@ class Settings(BaseModel):
     scripted_pace: float = Field(
         40.0, ge=0, description="fragments per second of the keyless model; 0 for no pauses"
     )
-    first_token_s: Seconds = Field(
-        30.0, description="deadline of the first part of a reply"
-    )
+    first_token_s: Seconds = Field(30.0, description="deadline of the first part of a reply")
     between_chunks_s: Seconds = Field(30.0, description="longest silence within a reply")
     reply_s: Seconds = Field(300.0, description="deadline of a whole reply")
 
@@ -149,9 +147,7 @@ class Settings(BaseModel):
     shutdown_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         20.0, description="how long answers may go on after SIGTERM"
     )
-    purge_s: Seconds = Field(
-        300.0, description="how often expired rows and files are deleted"
-    )
+    purge_s: Seconds = Field(300.0, description="how often expired rows and files are deleted")
 
     @model_validator(mode="after")
     def _whole(self) -> "Settings":
