@@ -1,0 +1,95 @@
+"""From any error to what a client is told, and to an HTTP status."""
+
+import logging
+
+import pytest
+
+from gateway.faults import http_status, wire_error
+from gateway.identity import errors as identity
+from gateway.identity.errors import Flaw
+from gateway.wire import errors as wire
+from storage import errors as storage
+
+SECRET = "postgres://user:secret@host"
+
+
+def all_below(root: type) -> set[type]:
+    return {root}.union(*map(all_below, root.__subclasses__()))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (wire.BusyError(), wire.BusyError),
+        (identity.AuthRequiredError(SECRET), wire.AuthRequiredError),
+        (identity.TokenInvalidError(Flaw.SIGNATURE), wire.AuthInvalidError),
+        (identity.TokenExpiredError(SECRET), wire.AuthExpiredError),
+        (identity.OriginDeniedError(SECRET), wire.OriginDeniedError),
+        (identity.KeysUnavailableError(SECRET), wire.KeysUnavailableError),
+        (storage.BlobMissingError(SECRET), wire.NotFoundError),
+        (storage.UploadRejectedError(SECRET), wire.BadRequestError),
+        (storage.StorageUnavailableError(SECRET), wire.StorageUnavailableError),
+        (storage.NotRunOwnerError(SECRET), wire.StorageUnavailableError),
+        (storage.LogSlotTakenError(SECRET), wire.StorageUnavailableError),
+        (storage.UnstorableTextError(SECRET), wire.StorageUnavailableError),
+        (OSError(SECRET), wire.InternalError),
+        (ValueError(SECRET), wire.InternalError),
+        (ExceptionGroup(SECRET, [OSError(SECRET)]), wire.InternalError),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_what_a_client_is_told(error: Exception, told: type[wire.WireError]) -> None:
+    found = wire_error(error)
+    assert type(found) is told
+    assert "secret" not in found.public_message
+
+
+def test_a_wire_error_stays_the_same_object() -> None:
+    error = wire.RateLimitedError("Slow down.", retry_after_ms=5)
+    assert wire_error(error) is error
+
+
+@pytest.mark.parametrize(
+    "kind", sorted(all_below(identity.IdentityError) - {identity.IdentityError}, key=str)
+)
+def test_the_code_of_an_identity_error_is_kept(kind: type[identity.IdentityError]) -> None:
+    error = kind(Flaw.SIZE) if kind is identity.TokenInvalidError else kind()
+    assert wire_error(error).code == kind.code
+    assert wire_error(error).retryable == kind.retryable
+    assert http_status(wire_error(error)) == kind.status
+
+
+def test_only_what_nobody_foresaw_is_logged_with_its_trace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        wire_error(wire.NotFoundError())
+        wire_error(storage.StorageUnavailableError())
+        assert caplog.records == []
+        wire_error(ZeroDivisionError())
+    (record,) = caplog.records
+    assert record.exc_info is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (wire.BadRequestError(), 400),
+        (wire.UnsupportedError(), 400),
+        (wire.AuthRequiredError(), 401),
+        (wire.AuthInvalidError(), 401),
+        (wire.AuthExpiredError(), 401),
+        (wire.OriginDeniedError(), 403),
+        (wire.NotFoundError(), 404),
+        (wire.ConflictError(), 409),
+        (wire.PayloadTooLargeError(), 413),
+        (wire.RateLimitedError(), 429),
+        (wire.MaintenanceError(), 503),
+        (wire.KeysUnavailableError(), 503),
+        (wire.StorageUnavailableError(), 503),
+        (wire.InternalError(), 500),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_the_status_of_an_error(error: wire.WireError, status: int) -> None:
+    assert http_status(error) == status
