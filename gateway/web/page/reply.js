@@ -15,10 +15,10 @@ const LABELS = {
   error: "No answer",
 };
 
-const FACES = {
+const FACES = new Map(Object.entries({
   angry: "😠", calm: "😌", concerned: "😟", excited: "🤩", happy: "😊", joy: "😄",
   neutral: "🙂", sad: "😢", surprised: "😮", thoughtful: "🤔",
-};
+}));
 
 export class Reply {
   element;
@@ -115,7 +115,8 @@ export class Reply {
 
   *#makeChips(emotion, category, memories) {
     const chip = (title, ...children) => make("span", { className: "chip", title }, ...children);
-    if (emotion) yield chip("Emotion", FACES[emotion] ?? "", emotion);
+    const face = FACES.has(emotion) ? [make("span", { ariaHidden: "true" }, FACES.get(emotion))] : [];
+    if (emotion) yield chip("Emotion", ...face, emotion);
     if (category) yield chip("Category", make("i", {}, "#"), category);
     for (const { value } of memories) {
       const text = make("span", { dir: "auto" }, value);

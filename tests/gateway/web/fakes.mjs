@@ -33,6 +33,11 @@ export class FakeClock {
     return this.#last;
   };
 
+  /** How many timers run. */
+  get timers() {
+    return this.#timers.size;
+  }
+
   clearTimeout = (timer) => void this.#timers.delete(timer);
 
   async advance(ms) {

@@ -150,6 +150,23 @@ test("lone surrogates become U+FFFD, pairs stay", async () => {
   assert.equal(socket.last("send").content, "a\ufffd b🍵 \ufffd");
 });
 
+test("what has been answered leaves no clock running", async () => {
+  const world = makeWorld();
+  world.client.connect();
+  const socket = await world.welcome();
+  const idle = world.clock.timers;
+  const run = world.client.send("Hello");
+  const sessions = world.client.sessions();
+  assert.ok(world.clock.timers > idle);
+  socket.say(accepted(run.id, "R"));
+  socket.say(frame("R", 1, [started(run.id), delta("a"), done()]));
+  socket.say({ type: "page", id: socket.last("sessions").id, items: [] });
+  await sessions;
+  assert.equal(world.clock.timers, idle);
+  world.client.close();
+  assert.equal(world.clock.timers, 0);
+});
+
 // Requests
 
 test("answers and errors reach the request they belong to, in any order", async () => {
