@@ -42,6 +42,9 @@ from storage.keys import IdSource
 
 SOCKET_PATH = "/v1/ws"
 
+UNSENT_BYTES = 1_048_576
+"""Far more than what a reader's backlog and a frame for each of its runs may come to."""
+
 log = logging.getLogger(__name__)
 
 _wire_log = logging.getLogger("websockets.server")
@@ -80,7 +83,7 @@ class Upgrades:
 
     def protocol(self, **_: object) -> ServerConnection:
         """Return the asyncio protocol that goes on with an upgrade. uvicorn's `ws` class."""
-        return ServerConnection(
+        return _Connection(
             ServerProtocol(
                 extensions=None,  # deflate would cost 32 KB and 200 us per connection
                 select_subprotocol=_select_subprotocol,
@@ -208,6 +211,19 @@ class Upgrades:
         with suppress(StorageError):  # then the record expires by itself
             await self._gateway.disconnect(connection_id)
         log.info("disconnected", extra={"connection_id": connection_id})
+
+
+class _Connection(ServerConnection):
+    """A connection that is cut off when its client lets too much pile up.
+
+    Whoever posts waits for a client that does not read; the answers to pings, which are written as
+    these are read, do not.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.get_write_buffer_size() > UNSENT_BYTES:
+            self.transport.abort()
 
 
 def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
