@@ -17,7 +17,7 @@ class BoundedHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_deadline: asyncio.TimerHandle | None = None
-        self._head_size = 0
+        self._head_size: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn
         """Start the clock of the first head."""
@@ -30,29 +30,39 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what came while a head is incomplete."""
+        """Count what comes of a head."""
         super().data_received(data)
-        if self._head_deadline is not None:
+        if self._head_size is not None:
             self._head_size += len(data)
             if self._head_size > HEAD_BYTES:
                 self.transport.abort()
 
     def on_message_begin(self) -> None:
-        """Start the clock of a later head on a kept-alive connection."""
+        """Start the clock of a head, unless it runs already, and the count."""
         super().on_message_begin()
+        self._head_size = 0
         self._expect_head()
 
     def on_headers_complete(self) -> None:
-        """Stop the clock."""
+        """Stop clock and count."""
         self._head_arrived()
         super().on_headers_complete()
 
+    def on_response_complete(self) -> None:
+        """Start the clock of the next head.
+
+        uvicorn's own clock for that stops at any byte, also of a body that nobody waits for.
+        """
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None:
+            self._expect_head()
+
     def _expect_head(self) -> None:
         if self._head_deadline is None:
-            self._head_size = 0
             self._head_deadline = self.loop.call_later(self.head_s, self._too_late)
 
     def _head_arrived(self) -> None:
+        self._head_size = None
         if self._head_deadline is not None:
             self._head_deadline.cancel()
             self._head_deadline = None
