@@ -130,6 +130,18 @@ async def test_a_second_head_must_arrive_in_time_too(folder: Path) -> None:
         await line.ended()
 
 
+async def test_a_body_that_nobody_waits_for_keeps_no_connection_open(folder: Path) -> None:
+    async with (
+        local_host(folder, limits=HostLimits(head_s=0.2)) as host,
+        line_to(host.port) as line,
+    ):
+        await line.say(b"POST /v1/tickets HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        head = await line.head()
+        assert await line.error_code(head) == "auth.required"
+        await line.say(b"x")
+        await line.ended()
+
+
 async def test_a_head_without_end_is_refused(host: LocalHost) -> None:
     async with line_to(host.port) as line:
         await line.say(b"GET / HTTP/1.1\r\n")

@@ -8,6 +8,7 @@ from gateway.hosts.local.sockets import OpenSocket
 from tests.gateway.hosts.client import Client, text_of
 from tests.gateway.hosts.local_host import LocalHost, local_host
 from tests.gateway.hosts.puppet import Puppet, reply
+from tests.gateway.hosts.raw_http import line_to, request
 
 BACKLOG = HostLimits().backlog_bytes
 FRAME = 10_240
@@ -103,6 +104,17 @@ async def test_a_stalled_client_can_ask_for_no_more_than_it_reads(
         finally:
             asking.cancel()
             client.ws.transport.abort()
+
+
+async def test_a_client_that_pings_and_reads_nothing_is_cut_off(host: LocalHost) -> None:
+    pings = bytes([0x89, 0x80 | 125, 0, 0, 0, 0]) + bytes(125)
+    async with line_to(host.port) as line:
+        await line.say(request(headers={"Authorization": f"Bearer {host.token()}"}))
+        await line.head()
+        line.writer.transport.pause_reading()
+        (socket,) = host.sockets
+        assert await line.is_cut_off(pings * 1000, times=500)
+        assert socket.ws.transport.get_write_buffer_size() == 0
 
 
 async def ask_for_ever(client: Client, session_id: str) -> None:
