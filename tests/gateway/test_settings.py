@@ -158,6 +158,7 @@ def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.Monke
         ("MAKOTO_EMOTIONS", ",", "at least 1"),
         ("MAKOTO_CATEGORIES", ", ,", "at least 1"),
         ("MAKOTO_TOKEN_USE", "refresh", "access"),
+        ("MAKOTO_TENANT", "a#b", "pattern"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_variable(name: str, value: str, says: str) -> None:
