@@ -47,6 +47,7 @@ from storage.records import Owner, Run
 from storage.repositories import Store
 from storage.sqlite.store import SqliteStore, open_store
 from streaming.models.chat_model import ChatModel, Deadlines
+from streaming.models.errors import ModelError
 
 if TYPE_CHECKING:
     from streaming.models.openai import AzureAccount, OpenAIAccount
@@ -216,6 +217,9 @@ async def open_model(settings: Settings, *, stack: AsyncExitStack) -> ChatModel:
     """Return the model that the settings name: Azure OpenAI, OpenAI, or the keyless scripted one.
 
     An OpenAI model is warm: its first turn does not wait for the SDK (0.8 s) to be loaded.
+
+    Raises:
+        SettingsError: no request can be made with them.
     """
     deadlines = Deadlines(
         first_token=settings.first_token_s,
@@ -233,7 +237,11 @@ async def open_model(settings: Settings, *, stack: AsyncExitStack) -> ChatModel:
     name = settings.azure_deployment if settings.azure_endpoint else settings.openai_model
     model = OpenAIModel(name or "", _account(settings), deadlines=deadlines)
     stack.push_async_callback(model.aclose)
-    await model.warm()
+    try:
+        await model.warm()
+    except ModelError as exc:
+        whose = "AZURE_OPENAI_*" if settings.azure_endpoint else "OPENAI_*"
+        raise SettingsError(f"{whose}: {exc}") from None
     return model
 
 

@@ -250,6 +250,31 @@ async def test_with_a_key_a_provider_answers(settings: dict[str, Any], name: str
         assert model.name == name
 
 
+@pytest.mark.parametrize(
+    ("settings", "whose"),
+    [
+        ({"openai_api_key": "sk-secret with a space"}, "OPENAI_"),
+        ({"openai_api_key": "sk-secret", "openai_base_url": "not a url"}, "OPENAI_"),
+        (
+            {
+                "azure_endpoint": "example",
+                "azure_api_key": "secret",
+                "azure_deployment": "chat",
+            },
+            "AZURE_OPENAI_",
+        ),
+    ],
+    ids=["key", "URL", "endpoint"],
+)
+async def test_a_provider_that_cannot_be_asked_keeps_it_from_starting(
+    stack: AsyncExitStack, settings: dict[str, Any], whose: str
+) -> None:
+    with pytest.raises(SettingsError, match=whose) as caught:
+        await open_model(Settings(**settings), stack=stack)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
 async def test_a_given_model_is_used_as_it_is(stack: AsyncExitStack, tmp_path: Path) -> None:
     on = await opened(stack, tmp_path, openai_api_key="sk-1")
     assert isinstance(on.generator._model, FakeModel)
