@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import os
+import signal
 import sys
 import time
 import uuid
@@ -10,11 +12,14 @@ from pathlib import Path
 from typing import TextIO
 
 from gateway.cli.client import Fields, TerminalClient
-from gateway.cli.failure import CommandFailedError
+from gateway.cli.failure import INTERRUPTED, CommandFailedError
 from gateway.cli.recording import Recorder
 from gateway.cli.token import mint
-from gateway.settings import read_settings
+from gateway.cli.typed_lines import typed_lines
+from gateway.settings import Settings, read_settings
+from streaming.surrogates import mend
 
+STANDARD_INPUT = 0
 FAILED_REASONS = frozenset({"error", "timeout", "interrupted"})
 
 
@@ -37,65 +42,103 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def _chat(asked: argparse.Namespace) -> int:
     settings = read_settings()
-    url = asked.url or f"ws://{settings.host}:{settings.port}/v1/ws"
-    token = _token(asked)
     recorder = Recorder(asked.record, clock=time.monotonic) if asked.record else None
-    talk = _Talk(url, token, session_id=asked.session, recorder=recorder, out=sys.stdout)
-    return asyncio.run(talk.run(" ".join(asked.message)))
+    talk = Talk(
+        TerminalClient(asked.url or _url(settings), _token(asked, settings)),
+        session_id=asked.session,
+        recorder=recorder,
+        out=sys.stdout,
+    )
+    try:
+        return asyncio.run(talk.run(" ".join(asked.message), typed=STANDARD_INPUT))
+    except asyncio.CancelledError:
+        return INTERRUPTED
 
 
-def _token(asked: argparse.Namespace) -> str:
+def _url(settings: Settings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"ws://{host}:{settings.port}/v1/ws"
+
+
+def _token(asked: argparse.Namespace, settings: Settings) -> str:
     if asked.token_file is None:
-        return mint(read_settings(), user=asked.user, minutes=60)
+        return mint(settings, user=asked.user, minutes=60)
     try:
         text: str = asked.token_file.read_text()
     except OSError as exc:
         raise CommandFailedError(f"{asked.token_file}: {exc.strerror}") from None
+    except UnicodeDecodeError:
+        raise CommandFailedError(f"{asked.token_file}: is no text") from None
     return text.strip()
 
 
-class _Talk:
-    """One conversation. Its exit code tells how the last answer ended."""
+class Talk:
+    """One conversation. Its exit code tells how the last answer ended.
+
+    Args:
+        client: not connected yet.
+        session_id: the session to go on with; a new one begins without it.
+        recorder: saves each run.
+        out: where the answers are printed.
+    """
 
     def __init__(
         self,
-        url: str,
-        token: str,
+        client: TerminalClient,
         *,
         session_id: str | None,
         recorder: Recorder | None,
         out: TextIO,
     ) -> None:
-        self._client = TerminalClient(url, token)
+        self._client = client
         self._session_id = session_id
         self._recorder = recorder
         self._out = out
+        self._answering: str | None = None
+        self._stopping: asyncio.Task[None] | None = None
 
-    async def run(self, message: str) -> int:
-        """Send one message, or those of standard input; return the exit code."""
-        async with self._client:
-            if message:
-                return await self._exchange(message)
-            code = 0
-            while True:
-                if sys.stdin.isatty():
-                    self._print("> ")
-                line = await asyncio.to_thread(sys.stdin.readline)
-                if not line:
-                    return code
-                if line.strip():
-                    code = await self._exchange(line.strip())
+    async def run(self, message: str, *, typed: int) -> int:
+        """Send one message, or those that are typed; return the exit code.
+
+        Takes over SIGINT meanwhile: it stops the answer, or cancels this coroutine between answers.
+
+        Args:
+            message: to be sent; empty for those of `typed`.
+            typed: file descriptor of the lines to send.
+        """
+        loop = asyncio.get_running_loop()
+        here = asyncio.current_task()
+        assert here is not None
+        loop.add_signal_handler(signal.SIGINT, self._interrupt, here)
+        try:
+            async with self._client:
+                return await (self._exchange(message) if message else self._exchanges(typed))
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+
+    async def _exchanges(self, typed: int) -> int:
+        code, prompt = 0, "> " if os.isatty(typed) else ""
+        self._print(prompt)
+        async for line in typed_lines(typed):
+            if line:
+                code = await self._exchange(line)
+            self._print(prompt)
+        return code
+
+    def _interrupt(self, here: "asyncio.Task[int]") -> None:
+        if self._answering is None or self._stopping is not None:
+            here.cancel()
+        else:
+            self._stopping = asyncio.create_task(self._client.cancel(self._answering))
 
     async def _exchange(self, message: str) -> int:
-        command_id = uuid.uuid4().hex
-        answering = asyncio.create_task(self._show(command_id, message))
+        self._answering = uuid.uuid4().hex
         try:
-            return await asyncio.shield(answering)
-        except asyncio.CancelledError:  # Ctrl-C: stop the answer, keep what came
-            await self._client.cancel(command_id)
-            await asyncio.wait({answering}, timeout=5)
-            answering.cancel()
-            raise
+            code = await self._show(self._answering, mend(message))
+        finally:
+            self._answering = None
+        stopping, self._stopping = self._stopping, None
+        return INTERRUPTED if stopping else code
 
     async def _show(self, command_id: str, message: str) -> int:
         marks: list[str] = []
@@ -106,7 +149,8 @@ class _Talk:
                     self._recorder.add(event)
                 self._note(event, marks)
                 if event["type"] == "done":
-                    self._print(f"\n[{', '.join((*marks, event['reason']))}]\n")
+                    why = f": {event['error']['message']}" if "error" in event else ""
+                    self._print(f"\n[{', '.join((*marks, event['reason']))}{why}]\n")
                     return 1 if event["reason"] in FAILED_REASONS else 0
         return 1
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import ssl
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
@@ -14,10 +13,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from gateway.cli.failure import CommandFailedError
-from gateway.wire.limits import MESSAGE_BYTES, SUBPROTOCOL
+from gateway.wire.limits import COMMAND_BYTES, MESSAGE_BYTES, SUBPROTOCOL
 
 Fields = dict[str, Any]
+
 RETRIES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
+"""Waits before each attempt to open a cut connection again."""
+
+CUTS_MAX = 5
+"""How many cuts in a row, without an event between them, are taken for a connection that works."""
 
 
 class TerminalClient:
@@ -55,21 +59,27 @@ class TerminalClient:
         send: Fields = {"type": "send", "id": command_id, "content": content}
         if session_id is not None:
             send["session_id"] = session_id
-        after, run_id = 0, ""
+        if len(orjson.dumps(send)) > COMMAND_BYTES:
+            raise CommandFailedError(f"the message is longer than {COMMAND_BYTES:,} bytes")
+        run_id, after, cuts = "", 0, 0
         await self._say(send)
         while True:
             frame = await self._hear()
             if frame is None:
+                cuts += 1
+                if cuts > CUTS_MAX:
+                    raise CommandFailedError(
+                        f"the connection to {self._url} is cut again and again"
+                    )
                 await self._reconnect()
                 again = {"type": "resume", "run_id": run_id, "after": after}
                 await self._say(again if run_id else send)
                 continue
             if frame["type"] == "error":
                 raise CommandFailedError(frame["message"])
-            if frame["type"] == "accepted" and frame["id"] == command_id:
-                run_id = frame["run_id"]
+            run_id = run_id or _run_of(frame, command_id)
             for event in await self._new_events(frame, run_id, after):
-                after += 1
+                after, cuts = after + 1, 0
                 yield event
                 if event["type"] == "done":
                     return
@@ -87,12 +97,14 @@ class TerminalClient:
                 max_size=MESSAGE_BYTES,
                 compression=None,
             )
-        except (OSError, InvalidHandshake, InvalidURI, ssl.SSLError, TimeoutError) as exc:
+        except (OSError, InvalidHandshake, InvalidURI, ValueError) as exc:
             raise CommandFailedError(f"cannot connect to {self._url}: {exc}") from None
         await self._say({"type": "hello", "client": "makoto chat"})
         ready = await self._hear()
         if ready is None or ready["type"] != "ready":
-            raise CommandFailedError("the server did not say `ready`")
+            await self._ws.close()
+            why = ready["message"] if ready and ready["type"] == "error" else "no `ready` came"
+            raise CommandFailedError(f"{self._url} does not let us in: {why}")
 
     async def _reconnect(self) -> None:
         for wait in RETRIES_S:
@@ -108,11 +120,16 @@ class TerminalClient:
             await self._ws.send(orjson.dumps(command).decode())
 
     async def _hear(self) -> Fields | None:
+        """Return the next frame, or `None` if the connection was cut."""
         assert self._ws is not None
         try:
-            frame: Fields = orjson.loads(await self._ws.recv())
+            frame = orjson.loads(await self._ws.recv())
         except ConnectionClosed:
             return None
+        except orjson.JSONDecodeError:
+            frame = None
+        if not isinstance(frame, dict) or "type" not in frame:
+            raise CommandFailedError(f"{self._url} does not speak {SUBPROTOCOL}")
         return frame
 
     async def _new_events(self, frame: Fields, run_id: str, after: int) -> list[Fields]:
@@ -129,12 +146,22 @@ class TerminalClient:
             return frame
         parts = urlsplit(self._url)
         origin = f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}"
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(urljoin(origin, frame["url"])) as response,
-        ):
-            body = await response.read()
+        try:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(urljoin(origin, frame["url"])) as response,
+            ):
+                body = await response.read()
+        except (aiohttp.ClientError, TimeoutError):
+            body = b""
         if hashlib.sha256(body).hexdigest() != frame["sha256"]:
             raise CommandFailedError("a part of the answer could not be fetched")
         whole: Fields = orjson.loads(body)
         return whole
+
+
+def _run_of(frame: Fields, command_id: str) -> str:
+    """Return the run that answers this command, once a frame says so; `accepted` may follow its events."""
+    started = frame["events"][0] if frame["type"] == "events" else frame
+    says_so = started["type"] in {"accepted", "started"} and started["id"] == command_id
+    return str(frame["run_id"]) if says_so else ""

@@ -1,4 +1,7 @@
-"""How a command says that it failed."""
+"""How a command says that it failed, or was interrupted."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
 
 class CommandFailedError(Exception):

@@ -4,11 +4,12 @@ Exit codes: 0 done, 1 it failed (one line says why), 2 wrong usage, 130 interrup
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from gateway.cli import chat, replay, serve, token
-from gateway.cli.failure import CommandFailedError
+from gateway.cli.failure import INTERRUPTED, CommandFailedError
 from gateway.identity.errors import LocalKeyError
 from gateway.settings import SettingsError
 from storage.errors import UnusableDataError
@@ -34,12 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = make_parser().parse_args(arguments)
     try:
         code: int = asked.carry_out(asked)
+        sys.stdout.flush()
     except (SettingsError, UnusableDataError, LocalKeyError, CommandFailedError) as exc:
         print(f"makoto: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
+        return INTERRUPTED
+    except (
+        BrokenPipeError
+    ):  # nobody reads on; what is left must not fail again at exit (docs of `signal`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
 

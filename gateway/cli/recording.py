@@ -26,7 +26,16 @@ from gateway.wire.events import (
 )
 from streaming.models.chat_model import ModelRequest
 from streaming.models.errors import ModelTimeoutError, ModelUnavailableError
-from streaming.parts import FieldDelta, FieldDone, FieldValue, Finished, Part, Usage
+from streaming.parts import (
+    ArgumentsDelta,
+    CallStarted,
+    FieldDelta,
+    FieldDone,
+    FieldValue,
+    Finished,
+    Part,
+    Usage,
+)
 
 _EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 
@@ -51,16 +60,27 @@ class Recorder:
         self._path = path
         self._clock = clock
         self._lines: list[bytes] = []
-        self._latest = clock()
+        self._latest = 0.0
 
     def add(self, event: dict[str, object]) -> None:
-        """Note an event; at the terminal one the file is written."""
+        """Note an event; at the terminal one the file is written.
+
+        Raises:
+            CommandFailedError: it cannot be written.
+        """
         now = self._clock()
-        waited, self._latest = now - self._latest, now
+        waited = now - self._latest if self._lines else 0.0
+        self._latest = now
         self._lines.append(orjson.dumps({"after_ms": round(waited * 1000), "event": event}))
         if event.get("type") == "done":
+            self._write()
+
+    def _write(self) -> None:
+        try:
             self._path.write_bytes(b"\n".join(self._lines) + b"\n")
-            self._lines.clear()
+        except OSError as exc:
+            raise CommandFailedError(f"{self._path}: {exc.strerror}") from None
+        self._lines.clear()
 
 
 def read_recording(path: Path) -> list[RecordedEvent]:
@@ -147,7 +167,10 @@ def parts_of(event: AnyEvent) -> list[Part]:
             return [Usage(prompt, completion, prompt + completion)]
         case Done():
             return _end(event)
-        case Started() | ToolCallDelta():
+        case ToolCallDelta(call=call, name=name, arguments=arguments):
+            began: list[Part] = [CallStarted(call, "", name)] if name else []
+            return [*began, ArgumentsDelta(call, arguments)] if arguments else began
+        case Started():
             return []
 
 

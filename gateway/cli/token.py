@@ -38,7 +38,10 @@ def mint(settings: Settings, *, user: str, minutes: int) -> str:
     """
     if settings.issuer is not None:
         raise CommandFailedError(f"tokens come from {settings.issuer}, not from this server")
-    Path(settings.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        Path(settings.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise CommandFailedError(f"{settings.data_dir}: {exc.strerror}") from None
     issuer = asyncio.run(local_issuer(settings))
     try:
         return issuer.mint(user, ttl_s=minutes * 60, now=time.time())
