@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
@@ -22,6 +23,8 @@ RETRIES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 
 CUTS_MAX = 5
 """How many cuts in a row, without an event between them, are taken for a connection that works."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 
 
 class TerminalClient:
@@ -89,6 +92,8 @@ class TerminalClient:
         await self._say({"type": "cancel", "id": command_id})
 
     async def _connect(self) -> None:
+        if not _TOKEN.fullmatch(self._token):  # an error of the header would quote it
+            raise CommandFailedError("the token is empty, or no token")
         try:
             self._ws = await connect(
                 self._url,

@@ -1,0 +1,375 @@
+"""The terminal's client: each event once, whatever becomes of the connection."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from gateway.cli import client as client_module
+from gateway.cli.client import CUTS_MAX, TerminalClient
+from gateway.cli.failure import CommandFailedError
+from tests.gateway.cli.fake_gateway import (
+    DONE,
+    STARTED,
+    Client,
+    FakeGateway,
+    delta,
+    fake_gateway,
+    whole_answer,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "RETRIES_S", (0.0, 0.0))
+
+
+async def ask(gateway: FakeGateway, content: str = "Hi", session: str | None = None) -> list[Any]:
+    """Send one message and return the events of its answer."""
+    async with asyncio.timeout(5), TerminalClient(gateway.url, "t0ken") as client:
+        return [event async for event in client.answer("c1", content, session)]
+
+
+def texts(events: list[Any]) -> str:
+    return "".join(event["text"] for event in events if event["type"] == "content.delta")
+
+
+# A whole exchange
+
+
+async def test_an_answer() -> None:
+    async with fake_gateway(whole_answer) as gateway:
+        events = await ask(gateway, "こんにちは 🌸")
+    assert [event["type"] for event in events] == ["started", "content.delta", "done"]
+    assert texts(events) == "こんにちは 🌸"
+    assert gateway.heard == [
+        {"type": "hello", "client": "makoto chat"},
+        {"type": "send", "id": "c1", "content": "こんにちは 🌸"},
+    ]
+
+
+async def test_the_token_is_in_the_handshake_alone() -> None:
+    async with fake_gateway(whole_answer) as gateway:
+        await ask(gateway)
+    headers = gateway.headers[0]
+    assert headers["Authorization"] == "Bearer t0ken"
+    assert headers["Sec-WebSocket-Protocol"] == "makoto.v1"
+    assert "Sec-WebSocket-Extensions" not in headers
+    assert "t0ken" not in str(gateway.heard)
+
+
+async def test_a_session_is_named() -> None:
+    async with fake_gateway(whole_answer) as gateway:
+        await ask(gateway, session="s9")
+    assert gateway.heard[1]["session_id"] == "s9"
+
+
+async def test_several_answers_on_one_connection() -> None:
+    async with fake_gateway(whole_answer) as gateway:
+        async with TerminalClient(gateway.url, "t") as client:
+            for number in range(3):
+                stream = client.answer(f"c{number}", f"m{number}", None)
+                assert texts([event async for event in stream]) == f"m{number}"
+        assert gateway.kinds() == ["hello", "send", "send", "send"]
+
+
+async def test_events_may_come_before_accepted() -> None:
+    async def script(client: Client) -> None:
+        await client.hello()
+        await client.hear("send")
+        await client.events(1, STARTED, delta("One"))
+        await client.say(type="accepted", id="c1", run_id="r1", session_id="s1", message_id="m1")
+        await client.events(3, delta(" two"), DONE)
+
+    async with fake_gateway(script) as gateway:
+        assert texts(await ask(gateway)) == "One two"
+
+
+async def test_other_frames_and_other_runs_are_passed_over() -> None:
+    async def script(client: Client) -> None:
+        await client.hello()
+        await client.say(type="goaway", reason="max_age", deadline=1)
+        await client.events(1, {**STARTED, "id": "other"}, delta("not this"), run_id="r9")
+        await client.accept()
+        await client.say(type="pong")
+        await client.events(1, STARTED, delta("this"), DONE)
+
+    async with fake_gateway(script) as gateway:
+        assert texts(await ask(gateway)) == "this"
+
+
+async def test_what_is_known_already_is_dropped() -> None:
+    async def script(client: Client) -> None:
+        await client.hello()
+        await client.accept()
+        await client.events(1, STARTED, delta("a"))
+        await client.events(1, STARTED, delta("a"), delta("b"))
+        await client.events(2, delta("a"))
+        await client.events(3, delta("b"), delta("c"), DONE)
+
+    async with fake_gateway(script) as gateway:
+        events = await ask(gateway)
+    assert texts(events) == "abc"
+    assert len(events) == 5
+
+
+async def test_cancel() -> None:
+    async def script(client: Client) -> None:
+        await client.hello()
+        await client.accept()
+        await client.events(1, STARTED)
+        await client.hear("cancel")
+        await client.events(2, {**DONE, "reason": "cancelled"})
+
+    async with fake_gateway(script) as gateway, TerminalClient(gateway.url, "t") as client:
+        events = []
+        async for event in client.answer("c1", "Hi", None):
+            events.append(event)
+            if event["type"] == "started":
+                await client.cancel("c1")
+    assert events[-1]["reason"] == "cancelled"
+    assert gateway.heard[-1] == {"type": "cancel", "id": "c1"}
+
+
+# Cut connections
+
+
+async def test_a_cut_answer_is_resumed_and_nothing_is_yielded_twice() -> None:
+    async def first(client: Client) -> None:
+        await client.hello()
+        await client.accept()
+        await client.events(1, STARTED, delta("One"))
+
+    async def second(client: Client) -> None:
+        await client.hello()
+        assert await client.hear("resume") == {"type": "resume", "run_id": "r1", "after": 2}
+        await client.say(type="resumed", run_id="r1", state="running", last_seq=3)
+        await client.events(2, delta("One"), delta(" two"))
+        await client.events(4, DONE)
+
+    async with fake_gateway(first, second) as gateway:
+        events = await ask(gateway)
+    assert texts(events) == "One two"
+    assert [event["type"] for event in events].count("done") == 1
+
+
+async def test_a_message_that_was_not_accepted_is_sent_again() -> None:
+    async def first(client: Client) -> None:
+        await client.hello()
+        await client.hear("send")
+
+    async with fake_gateway(first, whole_answer) as gateway:
+        assert texts(await ask(gateway)) == "Hi"
+    assert gateway.kinds() == ["hello", "send", "hello", "send"]
+    assert gateway.heard[1] == gateway.heard[3]
+
+
+async def test_a_server_that_comes_back_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "RETRIES_S", (0.0,) * 5)
+
+    async def first(client: Client) -> None:
+        await client.hello()
+        await client.accept()
+        await client.events(1, STARTED, delta("One"))
+
+    async def not_yet(client: Client) -> None:
+        await client.ws.close(1012)
+
+    async def last(client: Client) -> None:
+        await client.hello()
+        await client.hear("resume")
+        await client.events(3, DONE)
+
+    async with fake_gateway(first, not_yet, not_yet, last) as gateway:
+        assert texts(await ask(gateway)) == "One"
+
+
+async def test_a_server_that_does_not_come_back() -> None:
+    async def first(client: Client) -> None:
+        await client.hello()
+        await client.accept()
+
+    async def never(client: Client) -> None:
+        await client.ws.close(1012)
+
+    async with fake_gateway(first, never) as gateway:
+        with pytest.raises(CommandFailedError, match="was lost"):
+            await ask(gateway)
+
+
+async def test_a_connection_that_is_cut_again_and_again_is_given_up() -> None:
+    async def cut(client: Client) -> None:
+        await client.hello()
+        await client.ws.recv()
+
+    async with fake_gateway(cut) as gateway:
+        with pytest.raises(CommandFailedError, match="again and again"):
+            await ask(gateway)
+    assert gateway.kinds() == ["hello"] * (CUTS_MAX + 1)
+
+
+# Payloads
+
+
+@asynccontextmanager
+async def served(body: bytes | None) -> AsyncIterator[tuple[str, list[str]]]:
+    """Serve a body over HTTP; yield the origin and the paths that were asked for."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path_qs)
+        return web.Response(status=404) if body is None else web.Response(body=body)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        yield f"http://127.0.0.1:{port}", asked
+    finally:
+        await runner.cleanup()
+
+
+def spilled(body: bytes, url: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "type": "payload",
+        "of": "events",
+        "run_id": "r1",
+        "first_seq": 2,
+        "last_seq": 2,
+        "url": url,
+        "bytes": len(body),
+        "sha256": hashlib.sha256(body).hexdigest(),
+        **changes,
+    }
+
+
+LARGE = orjson.dumps(
+    {
+        "type": "events",
+        "run_id": "r1",
+        "first_seq": 2,
+        "last_seq": 2,
+        "events": [delta("春" * 4_000)],
+    }
+)
+
+
+@pytest.mark.parametrize("served_body", [LARGE, b"other bytes", None])
+async def test_a_large_event_is_fetched(served_body: bytes | None) -> None:
+    async with served(served_body) as (origin, asked):
+
+        async def script(client: Client) -> None:
+            await client.hello()
+            await client.accept()
+            await client.events(1, STARTED)
+            await client.say(**spilled(LARGE, f"{origin}/v1/payloads/x?sig=1"))
+            await client.events(3, delta(" after"), DONE)
+
+        async with fake_gateway(script) as gateway:
+            if served_body == LARGE:
+                assert texts(await ask(gateway)) == "春" * 4_000 + " after"
+            else:
+                with pytest.raises(CommandFailedError, match="could not be fetched"):
+                    await ask(gateway)
+        assert asked == ["/v1/payloads/x?sig=1"]
+
+
+async def test_a_payload_that_nobody_serves() -> None:
+    async def script(client: Client) -> None:
+        await client.hello()
+        await client.accept()
+        await client.events(1, STARTED)
+        await client.say(**spilled(LARGE, "http://127.0.0.1:9/x"))
+
+    async with fake_gateway(script) as gateway:
+        with pytest.raises(CommandFailedError, match="could not be fetched"):
+            await ask(gateway)
+
+
+# Refusals
+
+
+async def test_an_error_of_the_server_is_told_in_its_words() -> None:
+    async def script(client: Client) -> None:
+        await client.hello()
+        await client.hear("send")
+        await client.say(type="error", code="busy", message="An answer is being written.")
+
+    async with fake_gateway(script) as gateway:
+        with pytest.raises(CommandFailedError, match="An answer is being written"):
+            await ask(gateway)
+
+
+async def test_a_token_that_is_not_accepted() -> None:
+    async def script(client: Client) -> None:
+        await client.hear("hello")
+        await client.say(type="error", code="auth.expired", message="The token has expired.")
+
+    async with fake_gateway(script) as gateway:
+        with pytest.raises(CommandFailedError, match="The token has expired"):
+            await ask(gateway)
+
+
+async def test_a_connection_that_is_closed_at_once() -> None:
+    async def script(client: Client) -> None:
+        await client.ws.close(4401)
+
+    async with fake_gateway(script) as gateway:
+        with pytest.raises(CommandFailedError, match="no `ready` came"):
+            await ask(gateway)
+
+
+@pytest.mark.parametrize("frame", ["not json", "[]", "{}", "null"])
+async def test_a_server_of_another_protocol(frame: str) -> None:
+    async def script(client: Client) -> None:
+        await client.hear("hello")
+        await client.ws.send(frame)
+
+    async with fake_gateway(script) as gateway:
+        with pytest.raises(CommandFailedError, match=r"does not speak makoto\.v1"):
+            await ask(gateway)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://127.0.0.1:9/v1/ws",
+        "http://127.0.0.1:9/",
+        "not a url",
+        "ws://127.0.0.1:99999/",
+        "ws://a..b/",
+        "",
+    ],
+)
+async def test_an_address_that_nobody_answers(url: str) -> None:
+    with pytest.raises(CommandFailedError) as caught:
+        async with TerminalClient(url, "t"):
+            pass
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", ["two\nlines", "春", "a b", ""])
+async def test_a_token_that_fits_no_header(bad: str) -> None:
+    async with fake_gateway(whole_answer) as gateway:
+        with pytest.raises(CommandFailedError) as caught:
+            async with TerminalClient(gateway.url, bad):
+                pass
+    assert str(caught.value) == "the token is empty, or no token"
+    assert gateway.headers == []
+
+
+@pytest.mark.parametrize("content", ["x" * 33_000, "春" * 11_000, "\x01" * 6_000])
+async def test_a_message_that_fits_no_frame_is_not_sent(content: str) -> None:
+    async with fake_gateway(whole_answer) as gateway:
+        with pytest.raises(CommandFailedError, match="longer than 32,768 bytes"):
+            await ask(gateway, content)
+    assert gateway.kinds() == ["hello"]
