@@ -44,5 +44,5 @@ def set_up_logs(level: str, *, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in ("uvicorn.error", "uvicorn", "asyncio"):
+    for name in ("uvicorn.error", "uvicorn", "asyncio", "httpx2", "openai"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
