@@ -163,6 +163,8 @@ def parts_of(event: AnyEvent) -> list[Part]:
             return [FieldValue("category", value)]
         case MemoryNoted(value=value):
             return [FieldValue("memory", value)]
+        case UsageReported(estimated=True):
+            return []
         case UsageReported(prompt_tokens=prompt, completion_tokens=completion):
             return [Usage(prompt, completion, prompt + completion)]
         case Done():
@@ -171,7 +173,7 @@ def parts_of(event: AnyEvent) -> list[Part]:
             began: list[Part] = [CallStarted(call, "", name)] if name else []
             return [*began, ArgumentsDelta(call, arguments)] if arguments else began
         case Started():
-            return []
+            return []  # the gateway makes its own, as it makes its own estimates
 
 
 def _end(done: Done) -> list[Part]:
