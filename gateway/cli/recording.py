@@ -157,12 +157,8 @@ def parts_of(event: AnyEvent) -> list[Part]:
             return [FieldDelta("content", text)]
         case ContentDone():
             return [FieldDone("content")]
-        case Emotion(value=value):
-            return [FieldValue("emotion", value)]
-        case Category(value=value):
-            return [FieldValue("category", value)]
-        case MemoryNoted(value=value):
-            return [FieldValue("memory", value)]
+        case Emotion(value=value) | Category(value=value) | MemoryNoted(value=value):
+            return [FieldValue(event.type, value)]
         case UsageReported(estimated=True):
             return []
         case UsageReported(prompt_tokens=prompt, completion_tokens=completion):
