@@ -102,7 +102,6 @@ class Generator:
             return None
         except StorageError as error:
             return await self._finisher.give_up(live, failure(error))
-        live.emit([started(live.run)])
         outcome = await self._answer(live, attempt)
         if outcome.whole:
             live.emit(attempt.writer.close())
@@ -138,8 +137,10 @@ class Generator:
 
     async def _answer(self, live: LiveRun, attempt: _Attempt) -> Outcome:
         if live.cancelled:
+            live.emit([started(live.run)])
             return Outcome(reason="cancelled")
         generation = asyncio.create_task(self._stream(live, attempt))
+        live.emit([started(live.run)])  # the model is asked before this is written and posted
         live.stopped_by(generation.cancel)
         try:
             await asyncio.wait({generation})

@@ -18,13 +18,13 @@ from storage.records import (
 from storage.sqlite.memories import newest_memories
 from storage.sqlite.messages import add_question, get_message, is_question, turns_before
 from storage.sqlite.rows import Key
-from storage.sqlite.run_rows import claim_run, get_run, live_in_session, touch_session
+from storage.sqlite.run_rows import get_run, live_in_session, touch_session
 
 _INSERT = """
     INSERT INTO runs (
         tenant_id, user_id, run_id, send_id, kind, request_hash, session_id, message_id, reply_id,
         created_at, log_until, state, position, claimed_by, lease_until, cancel_at, last_seq, end_reason
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, NULL, 0, ?, 0, NULL)
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NULL)
 """
 
 
@@ -40,33 +40,38 @@ def accept(connection: sqlite3.Connection, key: Key, acceptance: Acceptance) -> 
     live = live_in_session(connection, key, run.session_id)
     if len(live) > (0 if acceptance.if_busy == "reject" else MAX_QUEUED_RUNS):
         return Refused(why="busy")
-    if acceptance.new_session is not None:
+    if acceptance.new_session is None:
+        touch_session(connection, key, run.session_id, run.created_at)
+    else:
         _add_session(connection, key, acceptance.new_session)
     if acceptance.message is not None:
         add_question(connection, key, acceptance.message)
     run = replace(run, cancel_at=_early_cancel(connection, key, run))
+    context, claim = None, acceptance.claim
+    if claim is not None and not live and run.cancel_at is None:
+        context = _context(connection, key, acceptance, claim)
+        run = replace(
+            run, state="running", claimed_by=claim.claimed_by, lease_until=claim.lease_until
+        )
     _add_run(connection, key, run, position=live[-1]["position"] + 1 if live else 1)
-    touch_session(connection, key, run.session_id, run.created_at)
-    if acceptance.claim is None or live or run.cancel_at is not None:
-        return Accepted(run=run, ahead=tuple(row["run_id"] for row in live))
-    return _claim_at_once(connection, key, run, acceptance.claim)
+    return Accepted(run=run, ahead=tuple(row["run_id"] for row in live), context=context)
 
 
-def _claim_at_once(connection: sqlite3.Connection, key: Key, run: Run, claim: Claim) -> Accepted:
-    asked = get_message(connection, key, run.message_id)
+def _context(
+    connection: sqlite3.Connection, key: Key, acceptance: Acceptance, claim: Claim
+) -> Context:
+    run, new_session = acceptance.run, acceptance.new_session
+    asked = acceptance.message or get_message(connection, key, run.message_id)
     assert asked is not None
+    memories = newest_memories(connection, key, claim.memories_bytes)
+    if new_session is not None:
+        return Context(character=new_session.character, asked=asked, earlier=(), memories=memories)
     (character,) = connection.execute(
         "SELECT character FROM sessions WHERE tenant_id = ? AND user_id = ? AND session_id = ?",
         (*key, run.session_id),
     ).fetchone()
-    context = Context(
-        character=character,
-        asked=asked,
-        earlier=turns_before(connection, key, run.message_id, claim.history_bytes),
-        memories=newest_memories(connection, key, claim.memories_bytes),
-    )
-    run = claim_run(connection, key, run.run_id, claim.claimed_by, claim.lease_until)
-    return Accepted(run=run, ahead=(), context=context)
+    earlier = turns_before(connection, key, run.message_id, claim.history_bytes)
+    return Context(character=character, asked=asked, earlier=earlier, memories=memories)
 
 
 def _has_place(connection: sqlite3.Connection, key: Key, acceptance: Acceptance) -> bool:
@@ -128,7 +133,10 @@ def _add_run(connection: sqlite3.Connection, key: Key, run: Run, *, position: in
             run.reply_id,
             run.created_at,
             run.log_until,
+            run.state,
             position,
+            run.claimed_by,
+            run.lease_until,
             run.cancel_at,
         ),
     )
