@@ -18,7 +18,11 @@ class ByteSource(Protocol):
 
         Raises:
             ModelUnavailableError: The connection broke.
+            ModelProtocolError: What came is not HTTP.
         """
 
     async def aclose(self) -> None:
-        """End the response, at once: what was read to its end may keep its connection, any other is cut."""
+        """End the response, at once. Safe to call twice.
+
+        One that came to its end may leave its connection to the next; any other is cut.
+        """

@@ -8,12 +8,14 @@ of the SDK runs while a reply streams.
 import asyncio
 from collections.abc import AsyncGenerator
 
-import aiohttp
 import orjson
 
 from streaming.models.byte_source import ByteSource
 from streaming.models.chat_model import DEFAULT_DEADLINES, Deadlines, ModelRequest
-from streaming.models.http_source import RequestHead, open_session, post
+from streaming.models.errors import ModelUnavailableError
+from streaming.models.http_head import RequestHead
+from streaming.models.http_pool import ConnectionPool
+from streaming.models.http_source import post
 from streaming.models.openai_account import (
     AzureAccount,
     Credential,
@@ -53,7 +55,9 @@ class OpenAIModel:
         self._retry = retry
         self._head: RequestHead | None = None
         self._head_credential: str | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self._pool: ConnectionPool | None = None
+        self._preparing = asyncio.Lock()
+        self._closed = False
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[list[Part], None]:
         """See `ChatModel.stream`."""
@@ -81,28 +85,34 @@ class OpenAIModel:
 
     async def aclose(self) -> None:
         """See `ChatModel.aclose`."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        self._closed = True
+        if self._pool is not None:
+            await self._pool.aclose()
 
     async def _post(self, body: bytes) -> ByteSource:
         head = await self._current_head()
-        if self._session is None:
-            self._session = open_session()
-        return await post(self._session, head, body)
+        if self._closed or self._pool is None:
+            raise ModelUnavailableError("closed", retryable=False)
+        return await post(self._pool, head, body)
 
     async def _current_head(self) -> RequestHead:
         credential = await current_credential(self._account.credential)
-        if self._head is None or credential != self._head_credential:
-            # Loading the SDK takes most of a second: in a thread, the other turns do not notice.
-            self._head = await asyncio.to_thread(self._build_head, credential)
-            self._head_credential = credential
-        return self._head
+        if self._head is not None and credential == self._head_credential:
+            return self._head
+        async with self._preparing:
+            if self._head is None or credential != self._head_credential:
+                # The SDK takes most of a second to load: in a thread, other turns do not notice.
+                self._head = await asyncio.to_thread(self._prepare, credential)
+                self._head_credential = credential
+            return self._head
 
-    def _build_head(self, credential: str) -> RequestHead:
+    def _prepare(self, credential: str) -> RequestHead:
         from streaming.models.openai_head import build_head
 
-        return build_head(self._account, model=self.name, credential=credential)
+        head = build_head(self._account, model=self.name, credential=credential)
+        if self._pool is None:
+            self._pool = ConnectionPool(head.origin)
+        return head
 
 
 def request_body(model: str, request: ModelRequest) -> bytes:

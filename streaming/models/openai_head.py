@@ -11,17 +11,22 @@ call `build_head` there too.
 
 import httpx2
 import openai
-from multidict import CIMultiDict
-from yarl import URL
 
 from streaming.models.errors import ModelBadRequestError
-from streaming.models.http_source import RequestHead
+from streaming.models.http_head import RequestHead, post_head
 from streaming.models.openai_account import AzureAccount, OpenAIAccount
 
 __all__ = ["build_head"]
 
 _OF_ONE_REQUEST = frozenset(
-    {"accept", "accept-encoding", "connection", "content-length", "host", "x-stainless-retry-count"}
+    {
+        b"accept",
+        b"accept-encoding",
+        b"connection",
+        b"content-length",
+        b"host",
+        b"x-stainless-retry-count",
+    }
 )
 """Header fields that the HTTP client or this module sets, or that differ from request to request."""
 
@@ -41,19 +46,16 @@ def build_head(
     """
     try:
         request = _rehearse(account, model, credential)
-        url = URL(str(request.url), encoded=True)
+        fields = [
+            (name, value)
+            for name, value in request.headers.raw
+            if name.lower() not in _OF_ONE_REQUEST
+        ]
+        fields += [(b"Accept", b"text/event-stream"), (b"Accept-Encoding", b"identity")]
+        return post_head(str(request.url), fields)
     except (openai.OpenAIError, httpx2.InvalidURL, ValueError):
-        url = URL()
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ModelBadRequestError("the account's settings make no URL")
-    headers = CIMultiDict(
-        (name, value) for name, value in request.headers.items() if name not in _OF_ONE_REQUEST
-    )
-    if not all(value.isprintable() for value in headers.values()):
-        raise ModelBadRequestError("the account's settings make no header")
-    headers["Accept"] = "text/event-stream"
-    headers["Accept-Encoding"] = "identity"
-    return RequestHead(url=url, headers=headers)
+        failure = ModelBadRequestError("the account's settings make no request")
+    raise failure
 
 
 class _Rehearsal(httpx2.BaseTransport):

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from streaming.chunks import decode_chunk
@@ -82,7 +82,13 @@ class ReplyReader:
             with self._watch:
                 self._source = await self._open_source()
         while not self._done:
-            parts = await self._read(self._source)
+            try:
+                with self._watch:
+                    data = await self._source.read()
+            except ModelError as error:
+                parts = self._end(broken=error)
+            else:
+                parts = self._take_read(data)
             if parts:
                 if not self._watch.answering:
                     self._watch.answer_came()
@@ -97,12 +103,7 @@ class ReplyReader:
         if self._source is not None:
             await self._source.aclose()
 
-    async def _read(self, source: ByteSource) -> list[Part]:
-        try:
-            with self._watch:
-                data = await source.read()
-        except ModelError as error:
-            return self._end(broken=error)
+    def _take_read(self, data: bytes) -> list[Part]:
         if not data:
             return [*self._take_all(self._events.close()), *self._end()]
         try:
@@ -114,10 +115,11 @@ class ReplyReader:
             return parts
         return self._take_all(events)
 
-    def _take_all(self, events: Iterable[bytes]) -> list[Part]:
+    def _take_all(self, events: Sequence[bytes]) -> list[Part]:
         parts: list[Part] = []
-        for event in events:
+        if events:
             self._watch.event_came()
+        for event in events:
             if event == DONE:
                 parts += self._end()
             elif not self._done:

@@ -9,6 +9,7 @@ What `will` is given is used up request by request; the last one answers every f
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -95,15 +96,16 @@ class OpenAIEndpoint:
 
 
 @asynccontextmanager
-async def openai_endpoint() -> AsyncIterator[OpenAIEndpoint]:
+async def openai_endpoint(tls: ssl.SSLContext | None = None) -> AsyncIterator[OpenAIEndpoint]:
     endpoint = OpenAIEndpoint()
     app = web.Application(client_max_size=2**24)
     app.router.add_post("/{path:.*}", endpoint.handle)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        endpoint.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        scheme = "https" if tls else "http"
+        endpoint.url = f"{scheme}://127.0.0.1:{runner.addresses[0][1]}"
         yield endpoint
     finally:
         await runner.cleanup()

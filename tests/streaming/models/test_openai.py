@@ -19,7 +19,7 @@ from streaming.models.errors import (
     ModelTimeoutError,
     ModelUnavailableError,
 )
-from streaming.models.http_source import RequestHead
+from streaming.models.http_head import RequestHead
 from streaming.models.openai import AzureAccount, OpenAIAccount, OpenAIModel
 from streaming.models.openai_head import build_head
 from streaming.models.retry import RetryPolicy
@@ -35,6 +35,7 @@ from streaming.parts import (
     TextDelta,
     Usage,
 )
+from tests.streaming.models.certificate import Certificate
 from tests.streaming.models.openai_endpoint import (
     DONE,
     Behaviour,
@@ -763,6 +764,51 @@ async def test_after_a_cancelled_turn_the_model_works_on(
     await reply.aclose()
 
     assert text_of(await parts_of(model)) == "Hello 世界"
+
+
+async def test_a_provider_is_asked_over_tls(
+    make_model: MakeModel, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.file))
+    async with openai_endpoint(tls=certificate.server()) as endpoint:
+        model = make_model(OpenAIAccount(credential=KEY, base_url=endpoint.base_url))
+
+        texts = [text_of(await parts_of(model)) for _ in range(2)]
+
+        assert texts == ["Hello 世界"] * 2
+        assert endpoint.requests[0].connection == endpoint.requests[1].connection
+        await model.aclose()
+
+
+async def test_a_closed_model_answers_no_more(
+    endpoint: OpenAIEndpoint, make_model: MakeModel
+) -> None:
+    model = make_model(retry=AT_ONCE)
+    await parts_of(model)
+    await model.aclose()
+    await model.aclose()
+
+    _, error = await failure_of(model)
+
+    assert isinstance(error, ModelUnavailableError)
+    assert len(endpoint.requests) == 1
+
+
+async def test_the_first_turns_prepare_together(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def counting(account: OpenAIAccount, *, model: str, credential: str) -> RequestHead:
+        asked.append(credential)
+        return build_head(account, model=model, credential=credential)
+
+    monkeypatch.setattr(openai_head, "build_head", counting)
+    model = make_model()
+
+    await asyncio.gather(*(parts_of(model) for _ in range(5)))
+
+    assert asked == [KEY]
 
 
 async def test_any_number_of_replies_stream_side_by_side(
