@@ -483,7 +483,9 @@ async def test_queued_answers_of_a_forgotten_session_end(chat: Exchange) -> None
     await forget(chat, session)
     await chat.settle()
     for number in (1, 2, 3):
-        assert chat.done(run_id(ANNA, f"s{number}"))["reason"] == "cancelled"
+        run = run_id(ANNA, f"s{number}")
+        assert chat.done(run)["reason"] == "cancelled"
+        assert chat.events(run)[0]["type"] == "started"
     assert len(chat.model.requests) == 1
 
 

@@ -164,6 +164,14 @@ async def test_a_run_leaves_one_line_in_the_log_without_a_word_of_it(
     assert "secret" not in str([vars(each) for each in caplog.records])
 
 
+async def test_a_run_that_was_claimed_when_it_was_accepted_is_not_claimed_again(
+    tmp_path: Path,
+) -> None:
+    async with exchange(tmp_path, claim_at_once=True) as chat:
+        await chat.talk()
+        assert chat.store.calls == ["runs.accept", "runs.finish"]
+
+
 # What the model is asked
 
 
@@ -275,6 +283,19 @@ async def test_a_run_that_is_cancelled_before_it_begins_asks_no_model(chat: Exch
     chat.starter.start(live)
     await chat.settle()
     assert [event["type"] for event in chat.events(accepted["run_id"])] == ["started", "done"]
+    assert chat.done(accepted["run_id"])["reason"] == "cancelled"
+    assert chat.model.requests == []
+
+
+async def test_a_cancel_that_only_the_store_knows_of_counts(chat: Exchange) -> None:
+    chat.starter.holding = True
+    accepted = await chat.send()
+    await chat.store.inner.of(ANNA).runs.cancel(accepted["run_id"], now=chat.now)
+    live = chat.live.find(ANNA, accepted["run_id"])
+    assert live is not None
+    chat.starter.holding = False
+    chat.starter.start(live)
+    await chat.settle()
     assert chat.done(accepted["run_id"])["reason"] == "cancelled"
     assert chat.model.requests == []
 
@@ -420,6 +441,21 @@ async def test_an_end_that_cannot_be_stored_is_told_and_stored_later(chat: Excha
     assert chat.done(second["run_id"])["saved"] is True
 
 
+async def test_the_next_message_is_answered_though_the_end_was_stored_late(
+    chat: Exchange,
+) -> None:
+    more = asyncio.Event()
+    chat.model.scripts = [[more, *reply("One.")], reply("Two.")]
+    first = await chat.send("first", id="s1")
+    await chat.model.asked.wait()
+    second = await chat.send("second", id="s2", session_id=first["session_id"], if_busy="queue")
+    chat.store.refuse("runs.finish", 5)
+    more.set()
+    await chat.settle()
+    assert chat.done(first["run_id"])["saved"] is False
+    assert chat.text(second["run_id"]) == "Two."
+
+
 async def test_a_fault_of_ours_in_the_finish_still_ends_the_run_for_its_readers(
     chat: Exchange, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -434,6 +470,24 @@ async def test_a_run_that_another_generation_has_is_left_to_it(chat: Exchange) -
     chat.store.refuse("runs.finish", 1, LogSlotTakenError("taken"))
     accepted = await chat.talk()
     assert [event["type"] for event in chat.events(accepted["run_id"])][-1] != "done"
+
+
+async def test_a_run_that_is_taken_over_is_stopped_and_left_to_who_took_it(
+    chat: Exchange,
+) -> None:
+    more = asyncio.Event()
+    chat.model.scripts = [[[FieldDelta("content", "Half")], more, *reply(" more"), asyncio.Event()]]
+    accepted = await chat.send()
+    await wait_for(chat, accepted["run_id"], "Half")
+    await chat.store.inner.of(ANNA).runs.take_over(
+        accepted["run_id"], claimed_by="another", now=chat.now + 11
+    )
+    more.set()
+    await chat.settle()
+    assert chat.model.closed == 1
+    assert chat.text(accepted["run_id"]) == "Half"
+    assert chat.events(accepted["run_id"])[-1]["type"] == "content.delta"
+    assert "runs.finish" not in chat.store.calls
 
 
 async def test_a_run_that_was_claimed_by_another_is_not_generated(tmp_path: Path) -> None:
