@@ -30,11 +30,6 @@ class Feed:
         self.bytes_posted = 0
         self._readers: dict[str, Reader] = {}
 
-    @property
-    def readers(self) -> int:
-        """How many connections read it."""
-        return len(self._readers)
-
     def follow(self, connection_id: str, *, after: int) -> None:
         """Make that connection a reader from the event after `after`; a second time moves its cursor."""
         reader = self._readers.get(connection_id)

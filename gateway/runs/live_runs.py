@@ -22,9 +22,6 @@ class LiveRuns:
         self._unfinished: Counter[Owner] = Counter()
         self._feeds: defaultdict[str, set[Feed]] = defaultdict(set)
 
-    def __len__(self) -> int:
-        return len(self._runs)
-
     def all(self) -> list[LiveRun]:
         """Return the live runs, oldest first."""
         return list(self._runs.values())

@@ -23,7 +23,7 @@ def live(around: Surroundings) -> LiveRuns:
 async def test_a_run_is_made_live_once(live: LiveRuns) -> None:
     first = live.open(ANNA, a_run())
     assert live.open(ANNA, a_run()) is first
-    assert len(live) == 1
+    assert live.all() == [first]
 
 
 async def test_a_run_is_found_by_its_owner_alone(live: LiveRuns) -> None:
@@ -59,7 +59,7 @@ async def test_a_retired_run_lingers(live: LiveRuns) -> None:
     assert live.find(ANNA, "run-1") is run
     await asyncio.sleep(0.2)
     assert live.find(ANNA, "run-1") is None
-    assert len(live) == 0
+    assert live.all() == []
 
 
 async def test_a_run_that_took_the_id_of_a_dropped_one_stays(live: LiveRuns) -> None:
