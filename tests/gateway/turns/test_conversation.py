@@ -125,14 +125,16 @@ async def test_a_duplicate_on_the_connection_that_follows_repeats_no_event(
 ) -> None:
     chat.model.scripts = [[[FieldDelta("content", "One")], asyncio.Event()]]
     first = await chat.send("Hi", id="s1")
-    await chat.model.asked.wait()
+    async with asyncio.timeout(5):
+        while chat.text(first["run_id"]) != "One":
+            await asyncio.sleep(0.001)
     await chat.send("Hi", id="s1")
-    seen = [
-        (frame["first_seq"], frame["last_seq"])
+    numbers = [
+        number
         for frame in answers(chat, "events")
-        if frame["run_id"] == first["run_id"]
+        for number in range(frame["first_seq"], frame["last_seq"] + 1)
     ]
-    assert len(seen) == len(set(seen))
+    assert numbers == [1, 2]
 
 
 async def test_the_same_message_at_the_same_instant_is_answered_once(chat: Exchange) -> None:
@@ -178,6 +180,17 @@ async def test_an_accept_that_seemed_to_fail_does_not_block_its_session(chat: Ex
     await chat.settle()
     assert (await chat.row(run_id(ANNA, "s2"))).state == "ended"
     assert chat.done((await chat.talk("third", id="s3", session_id=session))["run_id"])
+
+
+async def test_a_queued_message_gets_a_lost_one_ahead_of_it_going(chat: Exchange) -> None:
+    session = (await chat.talk("first", id="s1"))["session_id"]
+    chat.store.lose("runs.accept")
+    with pytest.raises(storage_errors.StorageUnavailableError):
+        await chat.send("second", id="s2", session_id=session)
+    chat.now += 11
+    await chat.talk("third", id="s3", session_id=session, if_busy="queue")
+    assert (await chat.row(run_id(ANNA, "s2"))).state == "ended"
+    assert chat.done(run_id(ANNA, "s3"))["reason"] == "stop"
 
 
 # A busy session
@@ -278,6 +291,15 @@ async def test_a_cancel_that_overtakes_its_send(chat: Exchange) -> None:
     assert chat.done(accepted["run_id"])["reason"] == "cancelled"
     assert chat.model.requests == []
     assert await chat.history(accepted["session_id"]) == [("user", "Hi")]
+
+
+@pytest.mark.parametrize("first", ["send", "cancel"])
+async def test_a_cancel_at_the_same_instant_as_its_send(chat: Exchange, first: str) -> None:
+    chat.model.scripts = [[asyncio.Event()]]
+    both = [chat.send("Hi", id="s1"), cancel(chat, id="s1")]
+    await asyncio.gather(*(both if first == "send" else reversed(both)))
+    await chat.settle()
+    assert chat.done(run_id(ANNA, "s1"))["reason"] == "cancelled"
 
 
 async def test_a_cancel_while_the_message_is_being_accepted(chat: Exchange) -> None:
