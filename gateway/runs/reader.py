@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from gateway.frames.pack import events_frame, next_events
@@ -51,7 +50,7 @@ class Reader:
                 feed.unfollow(self.connection_id)
                 return
             if pending is not None:
-                self._waiting = asyncio.ensure_future(_settle(pending))
+                self._waiting = asyncio.ensure_future(pending)
                 self._waiting.add_done_callback(self._go_on)
 
     def _next_frame(self) -> bytes:
@@ -76,7 +75,3 @@ class Reader:
             self._feed.unfollow(self.connection_id)
             return
         self.pump()
-
-
-async def _settle(pending: Awaitable[None]) -> None:
-    await pending

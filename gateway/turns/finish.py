@@ -77,22 +77,17 @@ class Finisher:
         Otherwise another generation has it, and tells them.
         """
         if live.forgotten:
-            first = [] if live.last_seq else [started(live.run)]
-            outcome = Outcome(reason="cancelled")
-            live.end([*first, *last_events(live.run, outcome, None, saved=False)], saved=False)
+            self._tell(live, Outcome(reason="cancelled"), None, saved=False)
 
     async def tell_broken(self, live: LiveRun, outcome: Outcome) -> None:
         """End a run for its readers that a fault of ours has stopped; the next start seals it."""
         await live.settle()
         if not live.feed.complete:
-            first = [] if live.last_seq else [started(live.run)]
-            live.end([*first, *last_events(live.run, outcome, None, saved=False)], saved=False)
+            self._tell(live, outcome, None, saved=False)
 
     async def give_up(self, live: LiveRun, outcome: Outcome) -> Run | None:
         """End a run that could not even be claimed: tell the readers now, store it when possible."""
-        live.end(
-            [started(live.run), *last_events(live.run, outcome, None, saved=False)], saved=False
-        )
+        self._tell(live, outcome, None, saved=False)
         return await self._keep_trying(live, self._completion(live, Draft(), outcome, None))
 
     async def _keep_trying(self, live: LiveRun, completion: Completion) -> Run | None:
@@ -114,7 +109,8 @@ class Finisher:
         return None
 
     def _tell(self, live: LiveRun, outcome: Outcome, usage: Usage | None, *, saved: bool) -> None:
-        live.end(last_events(live.run, outcome, usage, saved=saved), saved=saved)
+        first = [] if live.last_seq else [started(live.run)]
+        live.end([*first, *last_events(live.run, outcome, usage, saved=saved)], saved=saved)
 
     def _completion(
         self, live: LiveRun, draft: Draft, outcome: Outcome, usage: Usage | None
