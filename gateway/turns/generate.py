@@ -105,7 +105,7 @@ class Generator:
         outcome = await self._answer(live, attempt)
         if outcome.whole:
             live.emit(attempt.writer.close())
-        usage = self._usage(attempt)
+        usage = self._usage(attempt, outcome)
         following = await self._finisher.finish(live, attempt.writer.draft, outcome, usage)
         self._report(live, outcome, usage, attempt)
         return following
@@ -179,8 +179,8 @@ class Generator:
                         attempt.first_delta = self._monotonic()
                     live.emit(events)
 
-    def _usage(self, attempt: _Attempt) -> Usage | None:
-        """Return what the reply cost; `None` when the model was not asked."""
+    def _usage(self, attempt: _Attempt, outcome: Outcome) -> Usage | None:
+        """Return what the reply cost; `None` when the model was not asked, or would not answer."""
         if not attempt.prompt:
             return None
         counted = attempt.writer.usage
@@ -191,6 +191,8 @@ class Generator:
                 completion_tokens=counted.completion_tokens,
                 estimated=False,
             )
+        if outcome.reason == "error" and not attempt.writer.draft.content:
+            return None
         return Usage(
             model=self._model.name,
             prompt_tokens=sum(estimated_tokens(message.content) for message in attempt.prompt),
