@@ -243,7 +243,8 @@ class ReplyWriter:
         match name:
             case "content":
                 if value is not None:
-                    self._say(orjson.dumps(value).decode(), call)
+                    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+                    self._say(text, call)
                 return self._said_all()
             case "emotion" | "category":
                 return self._choose(name, value)
