@@ -131,12 +131,11 @@ class DatabaseThread(ABC):
         job = Job(work, future, durable=durable, done=done, failed=failed)
         self._waiting += 1
         self._queue.put(job)
+        patience = self._loop.call_later(self._patience, _give_up, future)
         try:
-            async with asyncio.timeout(self._patience):
-                return await future
-        except TimeoutError as exc:
-            raise StorageUnavailableError("the database does not answer") from exc
+            return await future
         finally:
+            patience.cancel()
             job.abandoned = True
 
     async def aclose(self) -> None:
@@ -261,6 +260,11 @@ class Writer(DatabaseThread):
         if job.error is not None:
             self._connection.execute("ROLLBACK TO job")
         self._connection.execute("RELEASE job")
+
+
+def _give_up(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(StorageUnavailableError("the database does not answer"))
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
