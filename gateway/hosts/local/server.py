@@ -245,7 +245,9 @@ def _http_app(foundation: Foundation, upgrades: Upgrades, port: int) -> FastAPI:
 
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named, the protocol has asyncio switch off Nagle's algorithm as uvloop always does: a delta behind
+    # another frame would wait for the client's delayed ACK, 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
