@@ -77,6 +77,10 @@ class Client:
         await self.say(kind, **fields)
         return await self.hear(id=fields["id"])
 
+    async def next(self) -> Frame:
+        """Return the next frame, whatever it is and however long it takes."""
+        return await self._receive()
+
     async def hear(self, kind: str | None = None, /, **fields: Any) -> Frame:
         """Return the next frame like that; others wait for whoever asks for them."""
         wanted = fields if kind is None else {"type": kind, **fields}

@@ -15,6 +15,7 @@ from unittest.mock import patch
 from urllib.parse import urljoin
 
 import aiohttp
+import uvicorn.server
 
 from gateway import bootstrap
 from gateway.bootstrap import LOCAL_AUDIENCE, LOCAL_ISSUER
@@ -170,5 +171,16 @@ async def local_host(
         )
     finally:
         stop.set()
-        async with asyncio.timeout(20):
-            await ended
+        with patch.object(uvicorn.server, "asyncio", _Impatient()):
+            async with asyncio.timeout(20):
+                await ended
+
+
+class _Impatient:
+    """asyncio for uvicorn, which looks ten times a second whether to end, and then waits as long again."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / 10)

@@ -1,6 +1,7 @@
 """Sizes and shapes of what a client sends."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import orjson
@@ -203,3 +204,10 @@ async def test_no_frame_is_ever_larger_than_a_message_may_be(
         page = await client.ask("sessions", limit=100)
         assert page["type"] == "page"
     assert max(len(orjson.dumps(frame)) for frame in client.frames) <= 10_240
+
+
+async def test_a_small_frame_waits_for_no_other_to_arrive(host: LocalHost) -> None:
+    async with host.client():
+        (opened,) = host.sockets
+        raw = opened.ws.transport.get_extra_info("socket")
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
