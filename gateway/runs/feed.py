@@ -30,6 +30,11 @@ class Feed:
         self.bytes_posted = 0
         self._readers: dict[str, Reader] = {}
 
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """The connections that read it."""
+        return tuple(self._readers)
+
     def follow(self, connection_id: str, *, after: int) -> None:
         """Make that connection a reader from the event after `after`; a second time moves its cursor."""
         reader = self._readers.get(connection_id)

@@ -68,12 +68,16 @@ class LiveRuns:
         """
         if self._runs.get(live.run.run_id) is live:
             del self._runs[live.run.run_id]
+        if live.feed.complete:  # or an idle connection would hold its last answer
+            for connection_id in live.feed.readers:
+                self._feeds.get(connection_id, set()).discard(live.feed)
 
     def follow(self, feed: Feed, connection_id: str, *, after: int) -> None:
         """Make a connection a reader of that feed, until it leaves or the feed is complete."""
         feed.follow(connection_id, after=after)
-        self._feeds[connection_id] = {old for old in self._feeds[connection_id] if not old.complete}
-        self._feeds[connection_id].add(feed)
+        self._feeds[connection_id] = {
+            each for each in (*self._feeds[connection_id], feed) if not each.complete
+        }
 
     def leave(self, connection_id: str) -> None:
         """Forget a closed connection. Its runs go on."""
