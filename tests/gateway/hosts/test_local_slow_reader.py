@@ -1,10 +1,15 @@
 """A client that reads slowly, or not at all, costs itself alone."""
 
 import asyncio
+import gc
 from pathlib import Path
 
+import pytest
+
+from gateway.hosts.local import run_tasks
 from gateway.hosts.local.limits import HostLimits
 from gateway.hosts.local.sockets import OpenSocket
+from gateway.runs.feed import Feed
 from tests.gateway.hosts.client import Client, text_of
 from tests.gateway.hosts.local_host import LocalHost, local_host
 from tests.gateway.hosts.puppet import Puppet, reply
@@ -140,3 +145,29 @@ async def test_a_stalled_reader_that_is_gone_leaves_nothing(folder: Path, puppet
             await client.say("resume", run_id=run_id, after=0)
             await client.hear("resumed")
             assert text_of(await client.events(run_id)) == "".join(LONG)
+
+
+async def test_an_idle_connection_holds_nothing_of_the_answers_it_was_given(
+    host: LocalHost, puppet: Puppet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_tasks, "LINGER_S", 0.05)
+    puppet.says(*reply(*LONG[:50]))
+    async with host.client() as client, host.client() as other:
+        run_id = (await client.exchange("Hi"))[0]["run_id"]
+        await other.say("resume", run_id=run_id, after=0)
+        await other.hear("resumed")
+        await other.events(run_id)
+        async with asyncio.timeout(5):
+            while feeds_of(run_id):
+                await asyncio.sleep(0.02)
+        await other.say("resume", run_id=run_id, after=0)
+        await other.hear("resumed")
+        await other.events(run_id)
+        await other.ask("sessions")
+        assert not feeds_of(run_id)
+
+
+def feeds_of(run_id: str) -> list[Feed]:
+    gc.collect()
+    every = (thing for thing in gc.get_objects() if isinstance(thing, Feed))
+    return [feed for feed in every if feed.run_id == run_id]
