@@ -64,7 +64,7 @@ lock: ## resolve requirements.txt and requirements-dev.txt again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --extra build pyproject.toml -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --extra build --extra dev --extra bench -c requirements.txt pyproject.toml -o requirements-dev.txt
+	  --extra build --extra aws --extra dev --extra bench -c requirements.txt pyproject.toml -o requirements-dev.txt
 
 clean: ## remove the virtual environment and every cache (the data folder var/ stays)
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

@@ -116,7 +116,7 @@ async def open_foundation(
             owner=owner,
             run=run,
             claimed_by=run.claimed_by or ids.new(),
-            log=store.log,
+            log=store.of(owner).log,
             transport=transport,
             spill=spill,
             spill_until=clock() + ttl.SPILL,

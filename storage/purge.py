@@ -7,7 +7,7 @@ from typing import Final
 
 from storage.blobs.blob_store import BlobStore
 from storage.errors import StorageError
-from storage.repositories import Store
+from storage.repositories import EmbeddedStore
 from storage.ttl import MINUTE
 
 EVERY: Final = MINUTE
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 async def purge_forever(
-    store: Store,
+    store: EmbeddedStore,
     blobs: BlobStore,
     *,
     clock: Callable[[], float],

@@ -18,6 +18,9 @@ IfBusy = Literal["reject", "queue", "cancel"]
 MAX_QUEUED_RUNS = 4
 """How many runs may wait behind a session's active one."""
 
+MAX_READERS = 8
+"""How many connections may read one run of a `SharedStore` at a time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
@@ -91,6 +94,22 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunReader:
+    """A connection that reads a run which another process generates, as HEAD tells that process.
+
+    Attributes:
+        after: the number of the last event that it has; 0 for none.
+        nonce: fresh with every join: a new one moves the cursor to `after`, the same one does not.
+        auth_expires_at: when its identity expires; nothing is posted to it after that and a grace.
+    """
+
+    connection_id: str
+    after: int
+    nonce: str
+    auth_expires_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """HEAD of one generation of a reply: idempotency key, cancel target and log in one record.
 
@@ -103,9 +122,10 @@ class Run:
         claimed_by: random id of the one generation that may write the log; `None` while queued.
         lease_until: until when that generation counts as alive without another word.
         cancel_at: when somebody asked to stop it; `None` if nobody has.
-        last_seq: the terminal event's number once ended, else 0.
+        last_seq: the terminal event's number once ended; before, what the last beat said, or 0.
         log_until: until when the log may be replayed; alone decides it, whatever rows still exist.
         end: the reason of `done` once ended.
+        readers: who reads it, in a `SharedStore`; elsewhere the process itself knows.
     """
 
     run_id: str
@@ -123,6 +143,7 @@ class Run:
     cancel_at: float | None = None
     last_seq: int = 0
     end: str | None = None
+    readers: tuple[RunReader, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +203,15 @@ class Ticket:
     issuer: str
     auth_expires_at: float
     expires_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyDocument:
+    """What an issuer's JWKS URL answered, and when it was fetched."""
+
+    url: str
+    body: bytes
+    fetched_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +284,7 @@ class Acceptance:
         new_session: the session to create; `None` if `run.session_id` must exist already.
         if_busy: what to do when the session has an active run.
         claim: claims the run at once, unless another one is ahead of it or it is to be cancelled.
+        reader: the connection that asked, for a `SharedStore` to keep in HEAD.
     """
 
     run: Run
@@ -261,6 +292,7 @@ class Acceptance:
     new_session: Session | None
     if_busy: IfBusy
     claim: Claim | None = None
+    reader: RunReader | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

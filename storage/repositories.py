@@ -1,10 +1,10 @@
 """The repositories: what the gateway may ask of a backend, in the words of the domain.
 
-A `Store` is one open backend. Everything that belongs to a person is reached through
-`Store.of(owner)`, which binds each repository to that owner: another owner's row is the same as one
-that does not exist. Every coroutine raises `StorageUnavailableError` when the backend refuses, within
-5 seconds, never blocks the event loop, and may be cancelled at any await; a write that was under way
-is then either wholly stored or not at all.
+A `Store` is one open backend: an `EmbeddedStore` belongs to one process, a `SharedStore` to many.
+Everything that belongs to a person is reached through `Store.of(owner)`, which binds each repository to
+that owner: another owner's row is the same as one that does not exist. Every coroutine raises
+`StorageUnavailableError` when the backend refuses, within 5 seconds, never blocks the event loop, and may
+be cancelled at any await; a write that was under way is then either wholly stored or not at all.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ from storage.records import (
     AcceptOutcome,
     Completion,
     Connection,
+    KeyDocument,
     LogEntry,
     Memory,
     Message,
@@ -25,6 +26,7 @@ from storage.records import (
     Page,
     Payload,
     Run,
+    RunReader,
     Session,
     Ticket,
 )
@@ -112,7 +114,7 @@ class Memories(Protocol):
 
 
 class Runs(Protocol):
-    """One owner's runs. A run's log is written and read through `Store.log`."""
+    """One owner's runs. A run's log is written and read through `RunLog`."""
 
     async def accept(self, acceptance: Acceptance) -> AcceptOutcome:
         """Store the user's message, the run and its key in one transaction, exactly once.
@@ -196,7 +198,7 @@ class Payloads(Protocol):
 
 
 class RunLog(Protocol):
-    """The append-only logs of all runs. Slot `first` of a run can be created only once."""
+    """The append-only logs of one owner's runs. Slot `first` of a run can be created only once."""
 
     def append(self, entry: LogEntry, *, claimed_by: str, acknowledge: Acknowledge) -> None:
         """Create the next slot; returns at once.
@@ -208,7 +210,7 @@ class RunLog(Protocol):
         """
         ...
 
-    async def read(self, owner: Owner, run_id: str, *, after: int) -> Sequence[LogEntry]:
+    async def read(self, run_id: str, *, after: int) -> Sequence[LogEntry]:
         """Return the acknowledged entries that hold events numbered above `after`, in order.
 
         Live and ended runs alike; empty if there is nothing, or no such run of this owner.
@@ -252,16 +254,12 @@ class Repositories:
     messages: Messages
     memories: Memories
     runs: Runs
+    log: RunLog
     payloads: Payloads
 
 
 class Store(Protocol):
     """One open backend. Close it with `aclose`, after everything that uses it."""
-
-    @property
-    def log(self) -> RunLog:
-        """The logs of all runs."""
-        ...
 
     @property
     def tickets(self) -> Tickets:
@@ -277,6 +275,14 @@ class Store(Protocol):
         """Return the repositories bound to that owner; cheap, no I/O."""
         ...
 
+    async def aclose(self) -> None:
+        """Write out what is pending and close."""
+        ...
+
+
+class EmbeddedStore(Store, Protocol):
+    """A backend that lives in the data folder of one process, which alone recovers and purges it."""
+
     async def unfinished(self) -> Sequence[tuple[Owner, Run]]:
         """Return every run that is not ended, oldest first: what a restart has to seal or start."""
         ...
@@ -291,6 +297,71 @@ class Store(Protocol):
         """
         ...
 
-    async def aclose(self) -> None:
-        """Write out what is pending and close."""
+
+class SharedRuns(Runs, Protocol):
+    """One owner's runs where another process generates them: HEAD is what the processes share.
+
+    `accept` keeps `Acceptance.reader`, and `get`, `claim` and `beat` bring the readers that HEAD knows.
+    """
+
+    async def beat(
+        self, run_id: str, *, claimed_by: str, lease_until: float, last_seq: int
+    ) -> Run | None:
+        """Say that the generation lives and how far its log is.
+
+        Returns:
+            The run as it is now, with its `cancel_at` and readers; `None` if there is no such run any
+            more (its session was forgotten).
+
+        Raises:
+            NotRunOwnerError: it is not running as `claimed_by`: stop, post nothing more.
+        """
+        ...
+
+    async def join(self, run_id: str, reader: RunReader, *, now: float) -> Run | None:
+        """Ask the generation of a run to post to that connection too.
+
+        It does so only while the run is queued, or runs with a living lease; a second time moves the
+        reader's cursor. At most `MAX_READERS` connections read one run.
+
+        Returns:
+            The run as it is now, or `None` if there is none. The connection reads it if it is among
+            its `readers`; otherwise look at its state and lease.
+        """
+        ...
+
+    async def leave(self, run_id: str, connection_id: str) -> None:
+        """Forget a reader; harmless when it is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedRepositories(Repositories):
+    """All that one owner may reach, in a `SharedStore`."""
+
+    runs: SharedRuns
+
+
+class KeyDocuments(Protocol):
+    """The key documents (JWKS) that were fetched last, so that a new process need not ask again."""
+
+    async def get(self, url: str) -> KeyDocument | None:
+        """Return the document of that URL as it was last stored, or `None`."""
+        ...
+
+    async def put(self, document: KeyDocument) -> None:
+        """Store a document that was just fetched."""
+        ...
+
+
+class SharedStore(Store, Protocol):
+    """A backend that many processes use at once. Its own means (TTL) delete what has expired."""
+
+    @property
+    def keys(self) -> KeyDocuments:
+        """Key documents of token issuers."""
+        ...
+
+    def of(self, owner: Owner) -> SharedRepositories:
+        """Return the repositories bound to that owner; cheap, no I/O."""
         ...

@@ -98,7 +98,7 @@ class Resumer:
         )
 
     async def _replay(self, owner: Owner, run: Run) -> Replayable | Expired:
-        log = await self._store.log.read(owner, run.run_id, after=0)
+        log = await self._store.of(owner).log.read(run.run_id, after=0)
         feed = Feed(run_id=run.run_id, owner=owner, transport=self._transport, spill=self._spill)
         feed.events.extend(event for entry in log for event in events_of(entry))
         if len(feed.events) != run.last_seq:

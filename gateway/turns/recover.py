@@ -1,6 +1,7 @@
 """Taking up runs that nobody generates: at the start of a process, and when somebody meets one."""
 
 import logging
+from collections.abc import Sequence
 
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.run_starter import RunStarter
@@ -32,15 +33,14 @@ class Recovery:
         self._live = live
         self._starter = starter
 
-    async def at_start(self) -> None:
+    async def at_start(self, unfinished: Sequence[tuple[Owner, Run]]) -> None:
         """Take up all that the last process left; goes before the first connection.
 
         What cannot be taken up now is later, by `revive`.
 
-        Raises:
-            StorageUnavailableError: the store refuses to tell what there is.
+        Args:
+            unfinished: what `EmbeddedStore.unfinished` tells.
         """
-        unfinished = await self._store.unfinished()
         taken_up: set[tuple[Owner, str]] = set()
         for owner, run in unfinished:  # oldest first; the later ones of a session follow its first
             if (owner, run.session_id) not in taken_up:

@@ -51,7 +51,7 @@ class Sealer:
         """
         runs, now, claimed_by = self._store.of(owner).runs, self._clock(), self._new_id()
         run = await runs.take_over(run.run_id, claimed_by=claimed_by, now=now)
-        entries = await self._store.log.read(owner, run.run_id, after=0)
+        entries = await self._store.of(owner).log.read(run.run_id, after=0)
         outcome = Outcome(reason="cancelled" if run.cancel_at is not None else "interrupted")
         log.info("run sealed", extra={"run_id": run.run_id, "reason": outcome.reason})
         return await runs.finish(

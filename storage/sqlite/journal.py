@@ -33,8 +33,23 @@ _log = logging.getLogger(__name__)
 _Pending = tuple[LogEntry, str, Acknowledge]
 
 
+class OwnedLog:
+    """`RunLog` of one owner over the journal of all."""
+
+    __slots__ = ("_journal", "_owner", "append")
+
+    def __init__(self, owner: Owner, journal: "Journal") -> None:
+        self._owner = owner
+        self._journal = journal
+        self.append = journal.append  # a run is known by its id and claim: no call between
+
+    async def read(self, run_id: str, *, after: int) -> Sequence[LogEntry]:
+        """Return the acknowledged entries; see `RunLog.read`."""
+        return await self._journal.read(self._owner, run_id, after=after)
+
+
 class Journal:
-    """`RunLog` of the embedded backend. Close it with `aclose`; the loop it was made on is the only one.
+    """The logs of all owners. Close it with `aclose`; the loop it was made on is the only one.
 
     Args:
         segments: the files; closed by `aclose`.
@@ -57,7 +72,7 @@ class Journal:
         self._pending.append((entry, claimed_by, acknowledge))
 
     async def read(self, owner: Owner, run_id: str, *, after: int) -> Sequence[LogEntry]:
-        """Return the acknowledged entries; see `RunLog.read`."""
+        """Return the acknowledged entries of that owner's run; see `RunLog.read`."""
         log = self._logs.get(run_id)
         if log is not None:
             return log.entries(after=after) if log.owner == owner else ()

@@ -18,7 +18,7 @@ from storage.sqlite.connections import LocalConnections
 from storage.sqlite.database import connect, prepare, usable
 from storage.sqlite.faults import name_of
 from storage.sqlite.folder import FolderLock, make_private
-from storage.sqlite.journal import Journal
+from storage.sqlite.journal import Journal, OwnedLog
 from storage.sqlite.live_log import LiveLog
 from storage.sqlite.memories import SqliteMemories
 from storage.sqlite.messages import SqliteMessages
@@ -85,7 +85,7 @@ async def open_store(
 
 
 class SqliteStore:
-    """`Store` of the embedded backend; made by `open_store`, ended by `aclose`."""
+    """`EmbeddedStore` of the embedded backend; made by `open_store`, ended by `aclose`."""
 
     def __init__(
         self,
@@ -107,11 +107,6 @@ class SqliteStore:
         self._connections = LocalConnections(clock)
 
     @property
-    def log(self) -> Journal:
-        """The logs of all runs."""
-        return self._journal
-
-    @property
     def tickets(self) -> SqliteTickets:
         """Handshake tickets."""
         return self._tickets
@@ -129,6 +124,7 @@ class SqliteStore:
             messages=SqliteMessages(owner, reader),
             memories=SqliteMemories(owner, reader, writer),
             runs=SqliteRuns(owner, reader, writer, self._journal, durable=self._durable),
+            log=OwnedLog(owner, self._journal),
             payloads=SqlitePayloads(owner, reader, writer, self._clock),
         )
 
@@ -137,7 +133,7 @@ class SqliteStore:
         return await self._reader.call(_unfinished)
 
     async def purge(self, blobs: BlobStore, *, now: float, limit: int) -> int:
-        """Delete up to `limit` expired rows and their blobs; see `Store.purge`."""
+        """Delete up to `limit` expired rows and their blobs; see `EmbeddedStore.purge`."""
         deleted = self._connections.purge(now=now, limit=limit)
         deleted += await self._writer.call(
             lambda connection: purge.delete_expired(connection, now, limit - deleted)

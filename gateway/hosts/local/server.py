@@ -97,7 +97,7 @@ async def serve(
             ids=foundation.ids,
             proxies=frozenset(settings.trusted_proxies),
         )
-        await recovery.at_start()
+        await recovery.at_start(await foundation.store.unfinished())
         _run_beside(stack, Clocks(sockets=sockets, limits=limits, clock=clock).run())
         _run_beside(
             stack,

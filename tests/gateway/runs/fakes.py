@@ -107,7 +107,7 @@ class FakeLog:
         if self.at_once and len(self.pending) == 1:
             asyncio.get_running_loop().call_soon(self.answer)
 
-    async def read(self, owner: Owner, run_id: str, *, after: int) -> Sequence[LogEntry]:
+    async def read(self, run_id: str, *, after: int) -> Sequence[LogEntry]:
         return [entry for entry in self.kept if entry.run_id == run_id and entry.last > after]
 
     def answer(self) -> None:

@@ -24,17 +24,13 @@ class Runs:
     rows: dict[tuple[Owner, str], Run] = field(default_factory=dict)
     meanwhile: Any = None
 
-    @property
-    def log(self) -> Any:
-        return self.around.log
-
     def of(self, owner: Owner) -> Any:
         async def get(run_id: str) -> Run | None:
             if self.meanwhile is not None:
                 self.meanwhile()
             return self.rows.get((owner, run_id))
 
-        return SimpleNamespace(runs=SimpleNamespace(get=get))
+        return SimpleNamespace(runs=SimpleNamespace(get=get), log=self.around.log)
 
     def keep(self, **changes: Any) -> Run:
         run = a_run(**changes)

@@ -237,7 +237,7 @@ class Exchange:
             owner=owner,
             run=run,
             claimed_by=run.claimed_by or self.ids.new(),
-            log=self.store.log,
+            log=self.store.of(owner).log,
             transport=self.transport,
             spill=self.spill,
             spill_until=self.now + 1_000,

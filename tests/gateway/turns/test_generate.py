@@ -511,7 +511,7 @@ async def test_a_log_that_refuses_shows_the_answer_and_says_that_it_is_not_saved
 ) -> None:
     monkeypatch.setattr(live_run, "VOLATILE_AFTER_S", 0.0)
     monkeypatch.setattr(live_run, "RETRY_LOG_EVERY_S", 0.0)
-    log = chat.store.inner.log
+    log = chat.store.inner._journal
     real = log.append
 
     def append(entry, *, claimed_by, acknowledge):  # type: ignore[no-untyped-def] # as `RunLog`

@@ -49,7 +49,7 @@ async def test_a_run_that_was_live_is_interrupted_with_what_was_shown(
 ) -> None:
     session, _ = await killed_while(tmp_path, half(), text="Half a wo")
     async with exchange(tmp_path) as chat:
-        await chat.recovery.at_start()
+        await chat.recovery.at_start(await chat.store.unfinished())
         run = await chat.row(RUN)
         assert (run.state, run.end) == ("ended", "interrupted")
         assert await chat.history(session) == [("user", "first"), ("assistant", "Half a wo")]
@@ -76,7 +76,7 @@ async def test_everything_that_was_shown_is_kept(tmp_path: Path, no_waits: None)
     session, blobs = await killed_while(tmp_path, script, text=f"One {LARGE} two")
     async with exchange(tmp_path) as chat:
         chat.blobs.bodies.update(blobs.bodies)
-        await chat.recovery.at_start()
+        await chat.recovery.at_start(await chat.store.unfinished())
         run = await chat.row(RUN)
         its = chat.store.inner.of(ANNA)
         stored = await its.messages.get(run.reply_id)
@@ -107,7 +107,7 @@ async def test_a_spilled_event_that_is_gone_costs_only_itself(
     session, _ = await killed_while(tmp_path, script, text=f"One {LARGE}two")
     async with exchange(tmp_path) as chat:
         with caplog.at_level(logging.WARNING):
-            await chat.recovery.at_start()
+            await chat.recovery.at_start(await chat.store.unfinished())
         assert (await chat.history(session))[-1] == ("assistant", "One two")
         assert "a spilled event is gone" in caplog.text
 
@@ -120,7 +120,7 @@ async def test_a_run_that_died_before_its_first_event(tmp_path: Path, no_waits: 
             RUN, claimed_by="the dead one", lease_until=chat.now + 10
         )
     async with exchange(tmp_path) as chat:
-        await chat.recovery.at_start()
+        await chat.recovery.at_start(await chat.store.unfinished())
         await resumed(chat)
         assert [event["type"] for event in chat.events(RUN)] == ["started", "done"]
         assert chat.events(RUN)[0]["id"] == "s1"
@@ -135,7 +135,7 @@ async def test_a_run_that_was_to_be_cancelled_is_cancelled(tmp_path: Path, no_wa
         await chat.model.asked.wait()
         await chat.store.inner.of(ANNA).runs.cancel(RUN, now=chat.now)
     async with exchange(tmp_path) as chat:
-        await chat.recovery.at_start()
+        await chat.recovery.at_start(await chat.store.unfinished())
         assert (await chat.row(RUN)).end == "cancelled"
 
 
@@ -146,7 +146,7 @@ async def test_a_message_that_was_accepted_but_not_begun_is_answered(
         chat.starter.holding = True
         await chat.send("Hi", id="s1")
     async with exchange(tmp_path) as chat:
-        await chat.recovery.at_start()
+        await chat.recovery.at_start(await chat.store.unfinished())
         await chat.settle()
         await resumed(chat)
         assert chat.done(RUN)["reason"] == "stop"
@@ -156,7 +156,7 @@ async def test_a_message_that_was_accepted_but_not_begun_is_answered(
 async def test_what_waited_is_answered_in_its_order(tmp_path: Path, no_waits: None) -> None:
     await killed_while(tmp_path, half(), text="Half a wo", queued=3)
     async with exchange(tmp_path) as chat:
-        await chat.recovery.at_start()
+        await chat.recovery.at_start(await chat.store.unfinished())
         await chat.settle()
         asked = [request.messages[-1].content for request in chat.model.requests]
         assert asked == ["m2", "m3", "m4"]
@@ -173,7 +173,7 @@ async def test_sessions_are_taken_up_beside_each_other(tmp_path: Path, no_waits:
             await chat.send("next", id="s2", owner=owner, session_id=session, if_busy="queue")
             await chat.send("other", id="s3", owner=owner)
     async with exchange(tmp_path) as chat:
-        await chat.recovery.at_start()
+        await chat.recovery.at_start(await chat.store.unfinished())
         begun = list(chat.starter.started)
         await chat.settle()
         assert sorted(begun) == sorted(
@@ -187,11 +187,11 @@ async def test_sessions_are_taken_up_beside_each_other(tmp_path: Path, no_waits:
 async def test_nothing_is_left_for_a_second_recovery(tmp_path: Path, no_waits: None) -> None:
     await killed_while(tmp_path, half(), text="Half a wo", queued=1)
     async with exchange(tmp_path) as chat:
-        await chat.recovery.at_start()
+        await chat.recovery.at_start(await chat.store.unfinished())
         await chat.settle()
         assert not await chat.store.inner.unfinished()
         before = list(chat.starter.started)
-        await chat.recovery.at_start()
+        await chat.recovery.at_start(await chat.store.unfinished())
         assert chat.starter.started == before
 
 
@@ -200,7 +200,7 @@ async def test_an_empty_store_has_nothing_to_recover(
 ) -> None:
     async with exchange(tmp_path) as chat:
         with caplog.at_level(logging.INFO):
-            await chat.recovery.at_start()
+            await chat.recovery.at_start(await chat.store.unfinished())
         assert caplog.records == []
 
 
@@ -216,7 +216,7 @@ async def test_one_run_that_cannot_be_sealed_does_not_keep_the_others_waiting(
         await chat.send("other", id="s9")
     async with exchange(tmp_path) as chat:
         chat.store.refuse("runs.finish")
-        await chat.recovery.at_start()
+        await chat.recovery.at_start(await chat.store.unfinished())
         await chat.settle()
         assert (await chat.row(run_id(ANNA, "s9"))).end == "stop"
         assert (await chat.row(RUN)).state == "running"
@@ -272,7 +272,7 @@ async def test_a_store_that_does_not_tell_what_there_is_is_an_error(tmp_path: Pa
 
         chat.store.inner.unfinished = refuse  # type: ignore[method-assign] # a fault
         with pytest.raises(StorageUnavailableError):
-            await chat.recovery.at_start()
+            await chat.recovery.at_start(await chat.store.unfinished())
 
 
 @pytest.mark.parametrize("missing", ["owner", "session"])

@@ -160,7 +160,7 @@ async def test_a_forgotten_session_is_gone_with_all_that_is_in_it(store: Store) 
     assert await mine.sessions.get("session-1") is None
     assert await mine.messages.get(run.message_id) is None
     assert await mine.runs.get(run.run_id) is None
-    assert not await store.log.read(ANNA, run.run_id, after=0)
+    assert not await store.of(ANNA).log.read(run.run_id, after=0)
     assert (await mine.messages.page("session-1", before=None, limit=5)).items == ()
     assert len((await mine.memories.page(before=None, limit=5)).items) == 1
     assert await mine.sessions.forget("session-1") is False
@@ -168,14 +168,14 @@ async def test_a_forgotten_session_is_gone_with_all_that_is_in_it(store: Store) 
 
 async def test_a_run_of_a_forgotten_session_is_not_ours_any_more(store: Store) -> None:
     run = await running(store, send(new=True))
-    await append(store.log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 1))
     await store.of(ANNA).sessions.forget("session-1")
 
     with pytest.raises(NotRunOwnerError):
-        await append(store.log, entry(run, 2))
+        await append(store.of(ANNA).log, entry(run, 2))
     with pytest.raises(NotRunOwnerError):
         await store.of(ANNA).runs.finish(completion(run, first=2))
-    assert not await store.log.read(ANNA, run.run_id, after=0)
+    assert not await store.of(ANNA).log.read(run.run_id, after=0)
     assert not await store.unfinished()
 
 

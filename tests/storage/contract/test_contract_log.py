@@ -23,7 +23,7 @@ BLOB = BlobRef(key="acme/anna/payload", bytes=70_000, sha256="d" * 64)
 
 
 async def numbers(store: Store, run_id: str, *, after: int = 0) -> list[tuple[int, int]]:
-    return [(slot.first, slot.last) for slot in await store.log.read(ANNA, run_id, after=after)]
+    return [(slot.first, slot.last) for slot in await store.of(ANNA).log.read(run_id, after=after)]
 
 
 async def test_entries_are_read_as_they_were_appended(store: Store) -> None:
@@ -35,9 +35,9 @@ async def test_entries_are_read_as_they_were_appended(store: Store) -> None:
         entry(run, 6, body=b""),
     ]
     for slot in slots:
-        await append(store.log, slot)
+        await append(store.of(ANNA).log, slot)
 
-    assert list(await store.log.read(ANNA, run.run_id, after=0)) == slots
+    assert list(await store.of(ANNA).log.read(run.run_id, after=0)) == slots
 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["live", "ended"])
@@ -56,12 +56,12 @@ async def test_reading_after_a_number_gives_whole_entries(
     store: Store, after: int, expected: list[tuple[int, int]], ended: bool
 ) -> None:
     run = await running(store, send(new=True))
-    await append(store.log, entry(run, 1))
-    await append(store.log, entry(run, 2, 4))
+    await append(store.of(ANNA).log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 2, 4))
     if ended:
         await store.of(ANNA).runs.finish(completion(run, first=5))
     else:
-        await append(store.log, entry(run, 5))
+        await append(store.of(ANNA).log, entry(run, 5))
 
     assert await numbers(store, run.run_id, after=after) == expected
 
@@ -70,10 +70,12 @@ async def test_a_long_log_is_read_whole_live_and_ended(store: Store) -> None:
     run = await running(store, send(new=True))
     verdicts: list[StorageError | None] = []
     for number in range(1, 1001):
-        store.log.append(entry(run, number), claimed_by="claim", acknowledge=verdicts.append)
+        store.of(ANNA).log.append(
+            entry(run, number), claimed_by="claim", acknowledge=verdicts.append
+        )
         if number % 7 == 0:
             await asyncio.sleep(0)
-    await append(store.log, entry(run, 1001))
+    await append(store.of(ANNA).log, entry(run, 1001))
 
     assert verdicts == [None] * 1000
     assert await numbers(store, run.run_id, after=900) == [(n, n) for n in range(901, 1002)]
@@ -86,12 +88,14 @@ async def test_the_acknowledgement_comes_later_and_in_order(store: Store) -> Non
     order: list[int] = []
     last = asyncio.Event()
     for number in range(1, 6):
-        store.log.append(
+        store.of(ANNA).log.append(
             entry(run, number),
             claimed_by="claim",
             acknowledge=lambda error, number=number: order.append(number),
         )
-    store.log.append(entry(run, 6), claimed_by="claim", acknowledge=lambda error: last.set())
+    store.of(ANNA).log.append(
+        entry(run, 6), claimed_by="claim", acknowledge=lambda error: last.set()
+    )
 
     assert order == []
     async with asyncio.timeout(5):
@@ -101,17 +105,17 @@ async def test_the_acknowledgement_comes_later_and_in_order(store: Store) -> Non
 
 async def test_a_slot_is_created_once(store: Store) -> None:
     run = await running(store, send(new=True))
-    await append(store.log, entry(run, 1, 2))
+    await append(store.of(ANNA).log, entry(run, 1, 2))
 
     with pytest.raises(LogSlotTakenError):
-        await append(store.log, entry(run, 1, 3))
+        await append(store.of(ANNA).log, entry(run, 1, 3))
     assert await numbers(store, run.run_id) == [(1, 2)]
 
 
 async def test_the_same_slot_again_from_its_owner_is_a_lost_reply(store: Store) -> None:
     run = await running(store, send(new=True))
     for first, last in [(1, 2), (3, 3), (1, 2), (3, 3)]:
-        await append(store.log, entry(run, first, last))
+        await append(store.of(ANNA).log, entry(run, first, last))
 
     assert await numbers(store, run.run_id) == [(1, 2), (3, 3)]
 
@@ -120,7 +124,7 @@ async def test_a_slot_beyond_a_gap_is_not_created(store: Store) -> None:
     run = await running(store, send(new=True))
 
     with pytest.raises(StorageError):
-        await append(store.log, entry(run, 2))
+        await append(store.of(ANNA).log, entry(run, 2))
     assert await numbers(store, run.run_id) == []
 
 
@@ -128,7 +132,7 @@ async def test_a_stranger_to_the_claim_cannot_append(store: Store) -> None:
     run = await running(store, send(new=True))
 
     with pytest.raises(NotRunOwnerError):
-        await append(store.log, entry(run, 1), claimed_by="another")
+        await append(store.of(ANNA).log, entry(run, 1), claimed_by="another")
 
 
 @pytest.mark.parametrize("make", [accept, finished], ids=["queued", "ended"])
@@ -137,17 +141,17 @@ async def test_only_a_running_run_is_appended_to(store: Store, make) -> None:
     before = await numbers(store, run.run_id)
 
     with pytest.raises(NotRunOwnerError):
-        await append(store.log, entry(run, 1))
+        await append(store.of(ANNA).log, entry(run, 1))
     assert await numbers(store, run.run_id) == before
 
 
 async def test_runs_append_side_by_side(store: Store) -> None:
     runs = [await running(store, send(f"s{n}", session_id=f"{n}", new=True)) for n in range(5)]
     for number in range(1, 4):
-        await asyncio.gather(*(append(store.log, entry(run, number)) for run in runs))
+        await asyncio.gather(*(append(store.of(ANNA).log, entry(run, number)) for run in runs))
 
     for run in runs:
-        assert list(await store.log.read(ANNA, run.run_id, after=0)) == [
+        assert list(await store.of(ANNA).log.read(run.run_id, after=0)) == [
             entry(run, number) for number in range(1, 4)
         ]
 
@@ -160,8 +164,8 @@ async def test_a_failing_acknowledgement_does_not_silence_the_others(store: Stor
     def fail(error: object) -> None:
         raise ValueError
 
-    store.log.append(entry(run, 1), claimed_by="claim", acknowledge=fail)
-    await append(store.log, entry(run, 2))
+    store.of(ANNA).log.append(entry(run, 1), claimed_by="claim", acknowledge=fail)
+    await append(store.of(ANNA).log, entry(run, 2))
 
     assert len(failures) == 1
 
@@ -175,7 +179,7 @@ async def test_everything_is_there_after_closing_and_opening_again(backend: Back
     ended = await finished(store, send("a", session_id="one", new=True))
     live = await running(store, send("b", session_id="two", new=True, at=NOW + 1))
     for number in (1, 2, 3):
-        await append(store.log, entry(live, number))
+        await append(store.of(ANNA).log, entry(live, number))
     await store.aclose()
 
     again = await backend.open()

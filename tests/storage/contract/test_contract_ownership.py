@@ -31,7 +31,7 @@ def stranger(request: pytest.FixtureRequest) -> Owner:
 async def test_nothing_is_read_by_a_stranger(store: Store, stranger: Owner) -> None:
     run = await finished(store, send("a", new=True), memories=("mine",))
     live = await running(store, send("b"))
-    await append(store.log, entry(live, 1))
+    await append(store.of(ANNA).log, entry(live, 1))
     theirs = store.of(stranger)
 
     assert await theirs.sessions.get("session-1") is None
@@ -43,8 +43,8 @@ async def test_nothing_is_read_by_a_stranger(store: Store, stranger: Owner) -> N
     assert not await theirs.memories.newest(max_bytes=1000)
     assert await theirs.runs.get(run.run_id) is None
     assert not await theirs.runs.live()
-    assert not await store.log.read(stranger, run.run_id, after=0)
-    assert not await store.log.read(stranger, live.run_id, after=0)
+    assert not await theirs.log.read(run.run_id, after=0)
+    assert not await theirs.log.read(live.run_id, after=0)
 
 
 async def test_nothing_is_changed_by_a_stranger(store: Store, stranger: Owner) -> None:
@@ -66,7 +66,7 @@ async def test_nothing_is_changed_by_a_stranger(store: Store, stranger: Owner) -
 
     mine = store.of(ANNA)
     assert await mine.runs.get(live.run_id) == live
-    await append(store.log, entry(live, 1))
+    await append(mine.log, entry(live, 1))
     await mine.runs.finish(completion(live, first=2))
     session = await mine.sessions.get("session-1")
     assert session is not None

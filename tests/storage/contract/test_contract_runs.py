@@ -118,7 +118,7 @@ async def test_a_cancel_after_the_end_changes_nothing(store: Store) -> None:
 
 async def test_finish_stores_everything_of_the_end(store: Store) -> None:
     run = await running(store, send(new=True))
-    await append(store.log, entry(run, 1, 3))
+    await append(store.of(ANNA).log, entry(run, 1, 3))
     end = completion(run, first=4, memories=("likes cherry blossoms 🌸",))
     await store.of(ANNA).runs.finish(end)
 
@@ -131,7 +131,10 @@ async def test_finish_stores_everything_of_the_end(store: Store) -> None:
     stored = await mine.sessions.get("session-1")
     assert stored is not None
     assert (stored.active_run, stored.updated_at) == (None, end.finished_at)
-    assert list(await store.log.read(ANNA, run.run_id, after=0)) == [entry(run, 1, 3), end.terminal]
+    assert list(await store.of(ANNA).log.read(run.run_id, after=0)) == [
+        entry(run, 1, 3),
+        end.terminal,
+    ]
 
 
 async def test_finish_without_a_word_keeps_no_reply(store: Store) -> None:
@@ -154,12 +157,12 @@ async def test_a_repeated_finish_changes_nothing(store: Store) -> None:
 
 async def test_ten_finishes_at_once_store_one_end(store: Store) -> None:
     run = await running(store, send(new=True))
-    await append(store.log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 1))
     end = completion(run, first=2, memories=("one",))
     await asyncio.gather(*(store.of(ANNA).runs.finish(end) for _ in range(10)))
 
     assert len((await store.of(ANNA).memories.page(before=None, limit=10)).items) == 1
-    assert len(await store.log.read(ANNA, run.run_id, after=0)) == 2
+    assert len(await store.of(ANNA).log.read(run.run_id, after=0)) == 2
 
 
 async def test_only_the_owner_of_the_claim_finishes(store: Store) -> None:
@@ -181,7 +184,7 @@ async def test_a_queued_run_cannot_be_finished(store: Store) -> None:
 @pytest.mark.parametrize("first", [1, 3], ids=["taken", "beyond a gap"])
 async def test_the_terminal_entry_takes_the_next_slot(store: Store, first: int) -> None:
     run = await running(store, send(new=True))
-    await append(store.log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 1))
 
     with pytest.raises(LogSlotTakenError):
         await store.of(ANNA).runs.finish(completion(run, first=first))
@@ -191,11 +194,11 @@ async def test_the_terminal_entry_takes_the_next_slot(store: Store, first: int) 
 async def test_what_was_appended_just_before_the_end_belongs_to_the_log(store: Store) -> None:
     run = await running(store, send(new=True))
     verdicts: list[object] = []
-    store.log.append(entry(run, 1), claimed_by="claim", acknowledge=verdicts.append)
+    store.of(ANNA).log.append(entry(run, 1), claimed_by="claim", acknowledge=verdicts.append)
     await store.of(ANNA).runs.finish(completion(run, first=2))
 
     assert verdicts == [None]
-    log = await store.log.read(ANNA, run.run_id, after=0)
+    log = await store.of(ANNA).log.read(run.run_id, after=0)
     assert [slot.first for slot in log] == [1, 2]
 
 
@@ -204,18 +207,18 @@ async def test_a_live_lease_cannot_be_taken_over(store: Store) -> None:
 
     with pytest.raises(NotRunOwnerError):
         await store.of(ANNA).runs.take_over(run.run_id, claimed_by="sealer", now=LEASE - 1)
-    await append(store.log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 1))
 
 
 async def test_a_dead_lease_is_taken_over_only_to_end_the_run(store: Store) -> None:
     run = await running(store, send(new=True), lease_until=LEASE)
-    await append(store.log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 1))
     mine = store.of(ANNA)
 
     taken = await mine.runs.take_over(run.run_id, claimed_by="sealer", now=LEASE)
     assert (taken.state, taken.claimed_by) == ("running", "sealer")
     with pytest.raises(NotRunOwnerError):
-        await append(store.log, entry(run, 2), claimed_by="claim")
+        await append(store.of(ANNA).log, entry(run, 2), claimed_by="claim")
     with pytest.raises(NotRunOwnerError):
         await mine.runs.finish(completion(run, first=2, claimed_by="claim"))
     await mine.runs.finish(completion(run, first=2, claimed_by="sealer", end="interrupted"))

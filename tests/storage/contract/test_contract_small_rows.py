@@ -120,7 +120,7 @@ async def test_purge_deletes_what_has_expired_and_nothing_else(
     assert await store.purge(host.blobs, now=NOW + 2 * DAY, limit=100) == 5
     assert await store.purge(host.blobs, now=NOW + 2 * DAY, limit=100) == 0
 
-    assert not await store.log.read(ANNA, ended.run_id, after=0)
+    assert not await store.of(ANNA).log.read(ended.run_id, after=0)
     assert await mine.runs.get(ended.run_id) is not None
     assert await mine.messages.get(ended.reply_id) is not None
     assert await mine.runs.get(live.run_id) == live
@@ -148,7 +148,7 @@ async def test_the_blobs_of_a_forgotten_session_go_with_the_next_purge(
     await store.of(ANNA).payloads.reserve(spilled)
     await host.blobs.put(spilled.ref.key, b"body")
     slot = LogEntry(run_id=run.run_id, first=1, last=1, body=b"", blob=spilled.ref)
-    await append(store.log, slot)
+    await append(store.of(ANNA).log, slot)
     await store.of(ANNA).runs.finish(completion(run, first=2))
     await store.of(ANNA).sessions.forget("session-1")
     await store.purge(host.blobs, now=NOW + 1, limit=10)

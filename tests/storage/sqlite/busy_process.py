@@ -29,7 +29,7 @@ async def converse(store: SqliteStore, prefix: str) -> None:
         say("accepted", name)
         await store.of(ANNA).runs.claim(run.run_id, claimed_by="claim", lease_until=9e9)
         for seq in range(1, 8):
-            await append(store.log, entry(run, seq))
+            await append(store.of(ANNA).log, entry(run, seq))
             say("appended", name, seq)
         await store.of(ANNA).runs.finish(completion(run, first=8))
         say("finished", name, 8)

@@ -83,8 +83,8 @@ async def test_its_log_can_be_written_at_once_by_the_claim_alone(store: SqliteSt
     assert isinstance(outcome, Accepted)
 
     with pytest.raises(NotRunOwnerError):
-        await append(store.log, entry(outcome.run, 1), claimed_by="another")
-    await append(store.log, entry(outcome.run, 1))
+        await append(store.of(ANNA).log, entry(outcome.run, 1), claimed_by="another")
+    await append(store.of(ANNA).log, entry(outcome.run, 1))
     assert await store.of(ANNA).runs.finish(completion(outcome.run, first=2)) is None
 
 

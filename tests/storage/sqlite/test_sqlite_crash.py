@@ -41,7 +41,7 @@ async def check(store: SqliteStore, said: list[list[str]]) -> None:
     for what, name, *number in said:
         run = await store.of(ANNA).runs.get(run_id(ANNA, name))
         assert run is not None, f"{name} was accepted and is lost"
-        log = await store.log.read(ANNA, run.run_id, after=0)
+        log = await store.of(ANNA).log.read(run.run_id, after=0)
         assert [slot.first for slot in log] == list(range(1, len(log) + 1))
         if what in ("appended", "finished"):
             assert len(log) >= int(number[0]), f"{name} showed {number[0]} and kept {len(log)}"
@@ -74,7 +74,7 @@ import asyncio, resource, sys
 from pathlib import Path
 from storage.errors import StorageUnavailableError
 from storage.sqlite.store import open_store
-from tests.storage.samples import append, entry, running, send
+from tests.storage.samples import ANNA, append, entry, running, send
 
 async def main():
     store = await open_store(Path(sys.argv[1]))
@@ -83,12 +83,12 @@ async def main():
     number = 0
     try:
         while True:
-            await append(store.log, entry(run, number + 1, body=b"x" * 1000))
+            await append(store.of(ANNA).log, entry(run, number + 1, body=b"x" * 1000))
             number += 1
     except StorageUnavailableError:
         print(number, flush=True)
     resource.setrlimit(resource.RLIMIT_FSIZE, ({hard}, {hard}))
-    await append(store.log, entry(run, number + 1))
+    await append(store.of(ANNA).log, entry(run, number + 1))
     print("went on", flush=True)
     import os
     os._exit(0)
@@ -115,7 +115,7 @@ async def test_a_full_disk_loses_nothing_that_was_acknowledged(folder: Path) -> 
 
     store = await open_store(folder)
     try:
-        log = await store.log.read(ANNA, run_id(ANNA, "send-1"), after=0)
+        log = await store.of(ANNA).log.read(run_id(ANNA, "send-1"), after=0)
         assert [slot.first for slot in log] == list(range(1, int(number) + 2))
     finally:
         await store.aclose()

@@ -62,7 +62,7 @@ def files(folder: Path) -> list[Path]:
 
 
 async def log_of(store: SqliteStore, run: Run) -> list[LogEntry]:
-    return list(await store.log.read(ANNA, run.run_id, after=0))
+    return list(await store.of(ANNA).log.read(run.run_id, after=0))
 
 
 async def test_one_turn_of_the_loop_is_one_write(store: SqliteStore, disk: Disk) -> None:
@@ -70,7 +70,9 @@ async def test_one_turn_of_the_loop_is_one_write(store: SqliteStore, disk: Disk)
     verdicts: list[StorageError | None] = []
     for number in (1, 2, 3):
         for run in several:
-            store.log.append(entry(run, number), claimed_by="claim", acknowledge=verdicts.append)
+            store.of(ANNA).log.append(
+                entry(run, number), claimed_by="claim", acknowledge=verdicts.append
+            )
 
     assert disk.writes == []
     await asyncio.sleep(0)
@@ -81,7 +83,7 @@ async def test_one_turn_of_the_loop_is_one_write(store: SqliteStore, disk: Disk)
 async def test_nothing_is_acknowledged_before_it_is_written(store: SqliteStore, disk: Disk) -> None:
     (run,) = await runs(store, 1)
     written_then: list[int] = []
-    store.log.append(
+    store.of(ANNA).log.append(
         entry(run, 1),
         claimed_by="claim",
         acknowledge=lambda error: written_then.append(len(disk.writes)),
@@ -96,12 +98,12 @@ async def test_a_disk_that_fails_refuses_the_entries_and_is_asked_again(
 ) -> None:
     store = await open_store(folder)
     one, two = await runs(store, 2)
-    await append(store.log, entry(one, 1))
+    await append(store.of(ANNA).log, entry(one, 1))
     size = files(folder)[0].stat().st_size
     disk.fault = errno.ENOSPC
     verdicts: list[StorageError | None] = []
     for slot in (entry(one, 2), entry(one, 3), entry(two, 1)):
-        store.log.append(slot, claimed_by="claim", acknowledge=verdicts.append)
+        store.of(ANNA).log.append(slot, claimed_by="claim", acknowledge=verdicts.append)
     await asyncio.sleep(0)
 
     assert [type(verdict) for verdict in verdicts] == [StorageUnavailableError] * 3
@@ -111,7 +113,7 @@ async def test_a_disk_that_fails_refuses_the_entries_and_is_asked_again(
 
     disk.fault = None
     for slot in (entry(one, 2, 3), entry(two, 1)):
-        await append(store.log, slot)
+        await append(store.of(ANNA).log, slot)
     await store.aclose()
     store = await open_store(folder)
     assert await log_of(store, one) == [entry(one, 1), entry(one, 2, 3)]
@@ -125,16 +127,16 @@ async def test_half_a_write_leaves_no_trace(
 ) -> None:
     store = await open_store(folder)
     one, two = await runs(store, 2)
-    await append(store.log, entry(one, 1))
+    await append(store.of(ANNA).log, entry(one, 1))
     disk.takes = 17
     with monkeypatch.context() as patch:
         if not repairs:
             patch.setattr(segments.os, "ftruncate", failing_truncate)
         with pytest.raises(StorageUnavailableError):
-            await append(store.log, entry(one, 2))
+            await append(store.of(ANNA).log, entry(one, 2))
     disk.takes = None
-    await append(store.log, entry(two, 1))
-    await append(store.log, entry(one, 2))
+    await append(store.of(ANNA).log, entry(two, 1))
+    await append(store.of(ANNA).log, entry(one, 2))
     expected = [await log_of(store, run) for run in (one, two)]
     assert len(files(folder)) == (1 if repairs else 2)
     await store.aclose()
@@ -155,8 +157,8 @@ async def test_an_entry_that_no_log_can_hold_is_refused_and_leaves_no_trace(fold
 
     for bad in (entry(run, 1, 2**32), replace(entry(run, 1), body=None)):
         with pytest.raises(StorageUnavailableError):
-            await append(store.log, bad)
-    await append(store.log, entry(run, 1))
+            await append(store.of(ANNA).log, bad)
+    await append(store.of(ANNA).log, entry(run, 1))
     await store.aclose()
     store = await open_store(folder)
     assert await log_of(store, run) == [entry(run, 1)]
@@ -171,9 +173,9 @@ async def test_a_full_disk_is_logged_once_until_it_is_well_again(
         disk.fault = errno.ENOSPC
         for _ in range(3):
             with pytest.raises(StorageUnavailableError):
-                await append(store.log, entry(run, number))
+                await append(store.of(ANNA).log, entry(run, number))
         disk.fault = None
-        await append(store.log, entry(run, number))
+        await append(store.of(ANNA).log, entry(run, number))
 
     assert caplog.messages == ["journal cannot be written"] * 2
 
@@ -188,8 +190,8 @@ async def test_a_journal_that_cannot_be_made_refuses_and_is_made_later(
     with monkeypatch.context() as patch:
         patch.setattr(segments.os, "open", failing_open)
         with pytest.raises(StorageUnavailableError):
-            await append(store.log, entry(run, 1))
-    await append(store.log, entry(run, 1))
+            await append(store.of(ANNA).log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 1))
 
     assert len(files(folder)) == 1
 
@@ -202,9 +204,9 @@ async def test_a_file_goes_when_all_its_runs_have_ended(
     one, two = await runs(store, 2)
     body = b"x" * 150
     for number in (1, 2, 3):
-        await append(store.log, entry(one, number, body=body))
-    await append(store.log, entry(two, 1, body=body))
-    await append(store.log, entry(two, 2, body=body))
+        await append(store.of(ANNA).log, entry(one, number, body=body))
+    await append(store.of(ANNA).log, entry(two, 1, body=body))
+    await append(store.of(ANNA).log, entry(two, 2, body=body))
     before = files(folder)
     assert len(before) > 2
 
@@ -220,7 +222,7 @@ async def test_a_file_goes_when_all_its_runs_have_ended(
 async def test_a_forgotten_session_frees_its_files(folder: Path) -> None:
     store = await open_store(folder)
     run = await running(store, send(new=True))
-    await append(store.log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 1))
     await store.of(ANNA).sessions.forget("session-1")
     await store.aclose()
 
@@ -230,13 +232,13 @@ async def test_a_forgotten_session_frees_its_files(folder: Path) -> None:
 async def test_a_live_run_keeps_its_file_over_a_restart(folder: Path) -> None:
     store = await open_store(folder)
     run = await running(store, send(new=True))
-    await append(store.log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 1))
     await store.aclose()
     assert len(files(folder)) == 1
 
     store = await open_store(folder)
     await store.of(ANNA).runs.take_over(run.run_id, claimed_by="sealer", now=NOW)
-    await append(store.log, entry(run, 2), claimed_by="sealer")
+    await append(store.of(ANNA).log, entry(run, 2), claimed_by="sealer")
     assert len(files(folder)) == 2
     await store.of(ANNA).runs.finish(completion(run, first=3, claimed_by="sealer"))
     await until(lambda: len(files(folder)) == 1)
@@ -254,8 +256,8 @@ async def test_what_was_written_is_synced_off_the_loop_and_then_there_is_peace(
     (run,) = await runs(store, 1)
     began = time.monotonic()
     for number in range(1, 20):
-        await append(store.log, entry(run, number))
-    journal = store.log._segments
+        await append(store.of(ANNA).log, entry(run, number))
+    journal = store._journal._segments
     assert journal._sync_due is not None
     await until(lambda: journal._sync_due is None)
 
@@ -280,16 +282,16 @@ async def test_a_slow_sync_is_not_piled_upon(
 
     monkeypatch.setattr(segments, "_sync_data", slow)
     (run,) = await runs(store, 1)
-    await append(store.log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 1))
     await until(lambda: started.acquire(blocking=False))
     for number in range(2, 30):
-        await append(store.log, entry(run, number))
+        await append(store.of(ANNA).log, entry(run, number))
         await asyncio.sleep(0.005)
-    queued = store.log._segments._background._work_queue.qsize()
+    queued = store._journal._segments._background._work_queue.qsize()
     release.set()
 
     assert queued == 0
-    await until(lambda: store.log._segments._sync_due is None)
+    await until(lambda: store._journal._segments._sync_due is None)
     assert most == 1
 
 
@@ -301,31 +303,31 @@ async def test_a_failing_sync_is_logged_and_the_log_goes_on(
 
     monkeypatch.setattr(segments, "_sync_data", failing)
     (run,) = await runs(store, 1)
-    await append(store.log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 1))
     await until(lambda: "journal cannot be synced" in caplog.messages)
-    await append(store.log, entry(run, 2))
+    await append(store.of(ANNA).log, entry(run, 2))
 
 
 async def test_appends_after_closing_are_refused(folder: Path) -> None:
     store = await open_store(folder)
     run = await running(store, send(new=True))
     verdicts: list[StorageError | None] = []
-    store.log.append(entry(run, 1), claimed_by="claim", acknowledge=verdicts.append)
+    store.of(ANNA).log.append(entry(run, 1), claimed_by="claim", acknowledge=verdicts.append)
     await store.aclose()
     assert verdicts == [None]
     await store.aclose()
 
     with pytest.raises(StorageError):
-        await append(store.log, entry(run, 2))
+        await append(store.of(ANNA).log, entry(run, 2))
     with pytest.raises(StorageUnavailableError):
-        await store.log.read(ANNA, run.run_id, after=0)
+        await store.of(ANNA).log.read(run.run_id, after=0)
 
 
 async def test_an_end_that_cannot_be_stored_leaves_the_run_open(
     store: SqliteStore, folder: Path
 ) -> None:
     run = await running(store, send(new=True))
-    await append(store.log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 1))
     other = await finished(store, send("other", session_id="x", new=True))
     bad = completion(run, first=2)
     clash = completion(other).reply
@@ -336,7 +338,7 @@ async def test_an_end_that_cannot_be_stored_leaves_the_run_open(
         await store.of(ANNA).runs.finish(
             replace(bad, reply=replace(bad.reply, message_id=clash.message_id))
         )
-    await append(store.log, entry(run, 2))
+    await append(store.of(ANNA).log, entry(run, 2))
     await store.of(ANNA).runs.finish(completion(run, first=3))
     assert [slot.first for slot in await log_of(store, run)] == [1, 2, 3]
 
@@ -349,7 +351,7 @@ async def test_an_end_that_is_refused_at_once_leaves_the_run_open(
         patch.setattr(threads, "MAX_WAITING", 0)
         with pytest.raises(StorageUnavailableError):
             await store.of(ANNA).runs.finish(completion(run))
-    await append(store.log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 1))
     await store.of(ANNA).runs.finish(completion(run, first=2))
 
 
@@ -357,14 +359,14 @@ async def test_one_of_two_ends_that_fails_lets_nobody_append_before_the_other(
     store: SqliteStore,
 ) -> None:
     run = await running(store, send(new=True))
-    await store.log.seal(completion(run))
-    await store.log.seal(completion(run))
-    store.log.unsealed(run.run_id)
+    await store._journal.seal(completion(run))
+    await store._journal.seal(completion(run))
+    store._journal.unsealed(run.run_id)
 
     with pytest.raises(StorageError):
-        await append(store.log, entry(run, 1))
-    store.log.unsealed(run.run_id)
-    await append(store.log, entry(run, 1))
+        await append(store.of(ANNA).log, entry(run, 1))
+    store._journal.unsealed(run.run_id)
+    await append(store.of(ANNA).log, entry(run, 1))
 
 
 async def test_nobody_appends_while_the_end_is_stored(store: SqliteStore) -> None:
@@ -373,7 +375,7 @@ async def test_nobody_appends_while_the_end_is_stored(store: SqliteStore) -> Non
     await asyncio.sleep(0)
 
     with pytest.raises(StorageError):
-        await append(store.log, entry(run, 1))
+        await append(store.of(ANNA).log, entry(run, 1))
     await finish
     assert [slot.body for slot in await log_of(store, run)] == [b'{"type":"done"}']
 
@@ -382,10 +384,10 @@ async def test_a_cancelled_finish_is_stored_and_forgotten_by_the_journal(
     store: SqliteStore,
 ) -> None:
     run = await running(store, send(new=True))
-    await append(store.log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 1))
     finish = asyncio.create_task(store.of(ANNA).runs.finish(completion(run, first=2)))
     await asyncio.sleep(0)
-    assert store.log._logs[run.run_id].ends
+    assert store._journal._logs[run.run_id].ends
     finish.cancel()
     with pytest.raises(asyncio.CancelledError):
         await finish
@@ -396,5 +398,5 @@ async def test_a_cancelled_finish_is_stored_and_forgotten_by_the_journal(
     assert stored is not None
     if stored.state == "running":
         await store.of(ANNA).runs.finish(completion(run, first=2))
-    assert run.run_id not in store.log._logs
+    assert run.run_id not in store._journal._logs
     assert [slot.first for slot in await log_of(store, run)] == [1, 2]

@@ -81,9 +81,9 @@ async def test_writes_fail_in_time_and_the_loop_goes_on(store: SqliteStore, fold
 async def test_reads_and_logs_go_on(store: SqliteStore, folder: Path) -> None:
     run = await running(store, send(new=True))
     async with locked(folder / DATABASE):
-        await append(store.log, entry(run, 1))
+        await append(store.of(ANNA).log, entry(run, 1))
         assert await store.of(ANNA).runs.get(run.run_id) == run
-        assert len(await store.log.read(ANNA, run.run_id, after=0)) == 1
+        assert len(await store.of(ANNA).log.read(run.run_id, after=0)) == 1
 
 
 async def test_a_write_waits_for_a_short_lock(store: SqliteStore, folder: Path) -> None:

@@ -45,7 +45,9 @@ async def use_everything(folder: Path) -> None:
     first = await finished(store, send("a", new=True), memories=("m",))
     await finished(store, regenerate("again", first))
     live = await running(store, send("b"))
-    await append(store.log, LogEntry(run_id=live.run_id, first=1, last=1, body=b"", blob=ref))
+    await append(
+        store.of(ANNA).log, LogEntry(run_id=live.run_id, first=1, last=1, body=b"", blob=ref)
+    )
     await mine.runs.accept(send("c", if_busy="queue"))
     await mine.runs.cancel("early", now=NOW)
     await mine.runs.take_over(live.run_id, claimed_by="x", now=NOW + 99)
@@ -53,7 +55,7 @@ async def use_everything(folder: Path) -> None:
     await mine.runs.live()
     await mine.payloads.get("p")
     await store.unfinished()
-    await store.log.read(ANNA, first.run_id, after=0)
+    await store.of(ANNA).log.read(first.run_id, after=0)
     await mine.sessions.get("session-1")
     page = await mine.sessions.page(before=None, limit=5)
     assert page.items

@@ -16,8 +16,8 @@ async def crashed(folder: Path, copy: Path) -> tuple[Run, Run]:
     one = await running(store, send("a", session_id="one", new=True))
     two = await running(store, send("b", session_id="two", new=True, at=NOW + 1))
     for number in (1, 2, 3):
-        await append(store.log, entry(one, number))
-        await append(store.log, entry(two, number))
+        await append(store.of(ANNA).log, entry(one, number))
+        await append(store.of(ANNA).log, entry(two, number))
     shutil.copytree(folder, copy)
     await store.aclose()
     return one, two
@@ -38,7 +38,7 @@ def frames(path: Path) -> list[tuple[int, int]]:
 
 
 async def firsts(store: SqliteStore, run: Run) -> list[int]:
-    return [slot.first for slot in await store.log.read(ANNA, run.run_id, after=0)]
+    return [slot.first for slot in await store.of(ANNA).log.read(run.run_id, after=0)]
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ async def test_an_entry_of_a_claim_that_the_database_lost_makes_the_run_a_runnin
     run = await accept(store, send(new=True))
     shutil.copytree(folder, copy)  # a power cut may take the claim and leave the journal
     await store.of(ANNA).runs.claim(run.run_id, claimed_by="claim", lease_until=NOW + 10)
-    await append(store.log, entry(run, 1))
+    await append(store.of(ANNA).log, entry(run, 1))
     shutil.copy(journal(folder), copy / "journal")
     await store.aclose()
     store = await open_store(copy)
@@ -145,7 +145,9 @@ async def test_several_restarts_add_up(folder: Path) -> None:
     run = await running(store, send(new=True))
     for number in range(1, 6):
         await append(
-            store.log, entry(run, number), claimed_by=f"{number}" if number > 1 else "claim"
+            store.of(ANNA).log,
+            entry(run, number),
+            claimed_by=f"{number}" if number > 1 else "claim",
         )
         await store.aclose()
         store = await open_store(folder)
