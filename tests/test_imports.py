@@ -32,7 +32,7 @@ def run(code: str) -> str:
     "module",
     [
         "gateway.app",
-        "gateway.bootstrap",
+        "gateway.bootstrap.local",
         "gateway.identity.admission",
         "gateway.hosts.local.server",
         "gateway.cli.main",

@@ -5,7 +5,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from gateway.bootstrap import local_issuer
+from gateway.bootstrap.local import local_issuer
 from gateway.cli.failure import CommandFailedError
 from gateway.settings import Settings, read_settings
 

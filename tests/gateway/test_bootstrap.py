@@ -9,14 +9,13 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.bootstrap import (
+from gateway.bootstrap.generation import open_model
+from gateway.bootstrap.handlers import make_gateway, make_recovery
+from gateway.bootstrap.local import (
     LOCAL_AUDIENCE,
     LOCAL_ISSUER,
-    Foundation,
-    make_gateway,
-    make_recovery,
+    LocalFoundation,
     open_foundation,
-    open_model,
 )
 from gateway.identity.admission import Handshake
 from gateway.identity.errors import LocalKeyError
@@ -37,7 +36,7 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
         yield stack
 
 
-async def opened(stack: AsyncExitStack, folder: Path, **settings: Any) -> Foundation:
+async def opened(stack: AsyncExitStack, folder: Path, **settings: Any) -> LocalFoundation:
     return await open_foundation(
         Settings(**{"data_dir": folder, **settings}),
         stack=stack,
@@ -50,9 +49,7 @@ async def opened(stack: AsyncExitStack, folder: Path, **settings: Any) -> Founda
 class Tasks:
     """Generates in a task; see `RunStarter`."""
 
-    may_claim = True
-
-    def __init__(self, on: Foundation) -> None:
+    def __init__(self, on: LocalFoundation) -> None:
         self._on = on
         self.tasks: list[asyncio.Task[Any]] = []
 
@@ -69,8 +66,8 @@ async def test_a_chat_from_token_to_done(stack: AsyncExitStack, tmp_path: Path) 
     on = await opened(stack, tmp_path)
     starter = Tasks(on)
     recovery = make_recovery(on, starter=starter)
-    await recovery.at_start()
-    gateway = make_gateway(on, starter=starter, recovery=recovery)
+    await recovery.at_start(await on.store.unfinished())
+    gateway = make_gateway(on, starter=starter, recovery=recovery, new_claim=on.generator.new_claim)
     assert on.local_issuer is not None
     made = on.local_issuer.mint("anna", ttl_s=60, now=on.clock())
     admitted = await gateway.connect(
@@ -110,7 +107,8 @@ async def test_the_settings_reach_the_rooms(stack: AsyncExitStack, tmp_path: Pat
         tenant="acme",
     )
     starter = Tasks(on)
-    gateway = make_gateway(on, starter=starter, recovery=make_recovery(on, starter=starter))
+    recovery = make_recovery(on, starter=starter)
+    gateway = make_gateway(on, starter=starter, recovery=recovery, new_claim=on.generator.new_claim)
     assert on.local_issuer is not None
     admitted = await gateway.connect(
         Handshake(

@@ -35,7 +35,7 @@ class RunTasks:
 
     @property
     def may_claim(self) -> bool:
-        """See `RunStarter.may_claim`."""
+        """Whether a run that is accepted now may be claimed at once, because it begins here at once."""
         return not self._draining
 
     def start(self, live: LiveRun) -> None:

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 import uvicorn
 from fastapi import FastAPI
 
-from gateway.bootstrap import Foundation, make_gateway, make_recovery, open_foundation
+from gateway.bootstrap.handlers import make_gateway, make_recovery
+from gateway.bootstrap.local import LocalFoundation, open_foundation
 from gateway.hosts.local.clocks import Clocks
 from gateway.hosts.local.http import bounded_http
 from gateway.hosts.local.limits import HostLimits
@@ -91,7 +92,12 @@ async def serve(
         runs = RunTasks(generate=foundation.generator.generate, live=foundation.live)
         recovery = make_recovery(foundation, starter=runs)
         upgrades = Upgrades(
-            gateway=make_gateway(foundation, starter=runs, recovery=recovery),
+            gateway=make_gateway(
+                foundation,
+                starter=runs,
+                recovery=recovery,
+                new_claim=lambda: foundation.generator.new_claim() if runs.may_claim else None,
+            ),
             sockets=sockets,
             limits=limits,
             ids=foundation.ids,
@@ -226,7 +232,7 @@ class LocalServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _http_app(foundation: Foundation, upgrades: Upgrades, port: int) -> FastAPI:
+def _http_app(foundation: LocalFoundation, upgrades: Upgrades, port: int) -> FastAPI:
     settings, clock = foundation.settings, foundation.clock
     routers = [
         page_router(),

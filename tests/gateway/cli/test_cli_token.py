@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bootstrap import local_issuer
+from gateway.bootstrap.local import local_issuer
 from gateway.cli.failure import CommandFailedError
 from gateway.cli.main import main
 from gateway.cli.token import mint

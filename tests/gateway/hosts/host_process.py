@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from gateway.bootstrap import KEY_FILE, LOCAL_AUDIENCE, LOCAL_ISSUER
+from gateway.bootstrap.local import KEY_FILE, LOCAL_AUDIENCE, LOCAL_ISSUER
 from gateway.identity.local_issuer import LocalIssuer
 from gateway.identity.local_key import load_or_create_key
 from tests.gateway.hosts.client import Client, connect

@@ -17,8 +17,8 @@ from urllib.parse import urljoin
 import aiohttp
 import uvicorn.server
 
-from gateway import bootstrap
-from gateway.bootstrap import LOCAL_AUDIENCE, LOCAL_ISSUER
+from gateway.bootstrap import local as bootstrap
+from gateway.bootstrap.local import LOCAL_AUDIENCE, LOCAL_ISSUER
 from gateway.hosts.local import server
 from gateway.hosts.local.limits import HostLimits
 from gateway.hosts.local.sockets import Sockets

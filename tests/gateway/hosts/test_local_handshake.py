@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from gateway.bootstrap import LOCAL_AUDIENCE, LOCAL_ISSUER
+from gateway.bootstrap.local import LOCAL_AUDIENCE, LOCAL_ISSUER
 from gateway.hosts.local.limits import HostLimits
 from gateway.identity.local_issuer import LocalIssuer
 from gateway.wire.limits import SUBPROTOCOL

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bootstrap import KEY_FILE
+from gateway.bootstrap.local import KEY_FILE
 from gateway.identity.local_key import load_or_create_key
 from tests.gateway.hosts.client import Client, Frame, text_of
 from tests.gateway.hosts.host_process import host_process

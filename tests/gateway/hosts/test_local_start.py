@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bootstrap import KEY_FILE
+from gateway.bootstrap.local import KEY_FILE
 from gateway.cli import serve
 from gateway.cli.main import main
 from storage.sqlite.database import prepare

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from gateway.bootstrap import KEY_FILE
+from gateway.bootstrap.local import KEY_FILE
 from gateway.identity.local_key import load_or_create_key
 from tests.gateway.web.chat_page import ChatPage
 from tests.gateway.web.gateway_server import GatewayServer

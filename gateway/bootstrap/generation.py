@@ -1,0 +1,94 @@
+"""Who answers, and how: the model that the settings name, and what generates replies with it."""
+
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from gateway.settings import Settings, SettingsError
+from gateway.turns.finish import Finisher
+from gateway.turns.generate import Generator
+from gateway.turns.prompt import PromptRules
+from gateway.turns.reply import ReplyShape
+from storage.keys import IdSource
+from storage.repositories import Store
+from streaming.models.chat_model import ChatModel, Deadlines
+from streaming.models.errors import ModelError
+
+if TYPE_CHECKING:
+    from streaming.models.openai import AzureAccount, OpenAIAccount
+
+
+def make_generator(
+    settings: Settings,
+    *,
+    store: Store,
+    model: ChatModel,
+    ids: IdSource,
+    clock: Callable[[], float],
+) -> Generator:
+    """Return what generates replies."""
+    return Generator(
+        store=store,
+        finisher=Finisher(store=store, clock=clock),
+        model=model,
+        shape=ReplyShape(emotions=settings.emotions, categories=settings.categories),
+        rules=PromptRules(
+            characters=settings.characters,
+            history_bytes=settings.history_bytes,
+            memories_bytes=settings.memories_bytes,
+        ),
+        new_id=ids.new,
+        clock=clock,
+        monotonic=time.perf_counter,
+    )
+
+
+async def open_model(settings: Settings, *, stack: AsyncExitStack) -> ChatModel:
+    """Return the model that the settings name: Azure OpenAI, OpenAI, or the keyless scripted one.
+
+    An OpenAI model is warm: its first turn does not wait for the SDK (0.8 s) to be loaded.
+
+    Raises:
+        SettingsError: no request can be made with them.
+    """
+    deadlines = Deadlines(
+        first_token=settings.first_token_s,
+        between_chunks=settings.between_chunks_s,
+        total=settings.reply_s,
+    )
+    if not settings.azure_endpoint and not settings.openai_api_key:
+        from streaming.models.scripted import ScriptedModel
+
+        pace = settings.scripted_pace or None
+        return ScriptedModel(fragments_per_second=pace, deadlines=deadlines)
+
+    from streaming.models.openai import OpenAIModel
+
+    name = settings.azure_deployment if settings.azure_endpoint else settings.openai_model
+    model = OpenAIModel(name or "", _account(settings), deadlines=deadlines)
+    stack.push_async_callback(model.aclose)
+    try:
+        await model.warm()
+    except ModelError as exc:
+        whose = "AZURE_OPENAI_*" if settings.azure_endpoint else "OPENAI_*"
+        raise SettingsError(f"{whose}: {exc}") from None
+    return model
+
+
+def _account(settings: Settings) -> "AzureAccount | OpenAIAccount":
+    from streaming.models.openai import AzureAccount, OpenAIAccount
+
+    if settings.azure_endpoint:
+        assert settings.azure_api_key is not None
+        assert settings.azure_deployment is not None
+        return AzureAccount(
+            credential=settings.azure_api_key,
+            endpoint=settings.azure_endpoint,
+            deployment=settings.azure_deployment,
+            api_version=settings.azure_api_version,
+        )
+    assert settings.openai_api_key is not None
+    if settings.openai_base_url is None:
+        return OpenAIAccount(credential=settings.openai_api_key)
+    return OpenAIAccount(credential=settings.openai_api_key, base_url=settings.openai_base_url)

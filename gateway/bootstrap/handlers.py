@@ -1,0 +1,94 @@
+"""The handlers, over a backend that a host has opened."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.account.account import Account
+from gateway.app import Gateway
+from gateway.frames.spill import Spill
+from gateway.identity.admission import Admission
+from gateway.runs.live_runs import LiveRuns
+from gateway.runs.resume import Resumer
+from gateway.runs.run_starter import RunStarter
+from gateway.runs.transport import Transport
+from gateway.settings import Settings
+from gateway.tenants.tier import Tier
+from gateway.turns.accept import Acceptor
+from gateway.turns.conversation import Conversation
+from gateway.turns.recover import Recovery
+from gateway.turns.seal import Sealer
+from gateway.turns.uploads import Uploads
+from storage.blobs.blob_store import BlobStore
+from storage.keys import IdSource
+from storage.records import Claim
+from storage.repositories import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foundation:
+    """What the handlers stand on, whichever the host."""
+
+    settings: Settings
+    store: Store
+    blobs: BlobStore
+    transport: Transport
+    admission: Admission
+    live: LiveRuns
+    resumer: Resumer
+    spill: Spill
+    ids: IdSource
+    clock: Callable[[], float]
+
+
+def make_gateway(
+    on: Foundation,
+    *,
+    starter: RunStarter,
+    recovery: Recovery,
+    new_claim: Callable[[], Claim | None],
+) -> Gateway:
+    """Return the handlers.
+
+    Args:
+        on: what they stand on.
+        starter: the host's way of generating replies.
+        recovery: takes up runs that nobody generates.
+        new_claim: see `Acceptor`.
+    """
+    store, blobs, ids, clock = on.store, on.blobs, on.ids, on.clock
+    conversation = Conversation(
+        store=store,
+        acceptor=Acceptor(
+            store=store,
+            blobs=blobs,
+            ids=ids,
+            clock=clock,
+            new_claim=new_claim,
+        ),
+        live=on.live,
+        resumer=on.resumer,
+        starter=starter,
+        recovery=recovery,
+        characters=frozenset(on.settings.characters),
+        clock=clock,
+    )
+    return Gateway(
+        store=store,
+        admission=on.admission,
+        conversation=conversation,
+        account=Account(store=store),
+        uploads=Uploads(store=store, blobs=blobs, ids=ids, clock=clock),
+        live=on.live,
+        transport=on.transport,
+        spill=on.spill,
+        ids=ids,
+        tier=Tier(content_bytes=on.settings.content_bytes, live_runs=on.settings.live_runs),
+        heartbeat_s=on.settings.heartbeat_s,
+        clock=clock,
+    )
+
+
+def make_recovery(on: Foundation, *, starter: RunStarter) -> Recovery:
+    """Return what takes up the runs that nobody generates; its `at_start` goes before any connection."""
+    sealer = Sealer(store=on.store, spill=on.spill, new_id=on.ids.new, clock=on.clock)
+    return Recovery(store=on.store, sealer=sealer, live=on.live, starter=starter)

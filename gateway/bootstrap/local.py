@@ -1,0 +1,150 @@
+"""The local host's backend: SQLite, files, and the server as its own issuer unless one is named."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.bootstrap.generation import make_generator, open_model
+from gateway.bootstrap.handlers import Foundation
+from gateway.frames.spill import Spill
+from gateway.identity.admission import Admission
+from gateway.identity.claims import TokenRules
+from gateway.identity.handshake import HandshakePolicy
+from gateway.identity.jwks import JwksCache
+from gateway.identity.jwks_http import fetch_jwks
+from gateway.identity.local_issuer import LocalIssuer
+from gateway.identity.local_key import load_or_create_key
+from gateway.identity.verifier import TokenVerifier, TrustedIssuer
+from gateway.runs.live_run import LiveRun
+from gateway.runs.live_runs import LiveRuns
+from gateway.runs.resume import Resumer
+from gateway.runs.transport import Transport
+from gateway.settings import Settings, SettingsError
+from gateway.turns.generate import Generator
+from storage import ttl
+from storage.blobs.files import FileBlobs, open_file_blobs
+from storage.keys import IdSource
+from storage.records import Owner, Run
+from storage.sqlite.store import SqliteStore, open_store
+from streaming.models.chat_model import ChatModel
+
+LOCAL_ISSUER = "urn:makoto:local"
+LOCAL_AUDIENCE = "makoto"
+KEY_FILE = "signing-key.pem"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalFoundation(Foundation):
+    """What the local host stands on; lives as long as the stack it was opened on."""
+
+    store: SqliteStore
+    blobs: FileBlobs
+    generator: Generator
+    local_issuer: LocalIssuer | None
+
+
+async def open_foundation(
+    settings: Settings,
+    *,
+    stack: AsyncExitStack,
+    transport: Transport,
+    own_origins: frozenset[str],
+    model: ChatModel | None = None,
+    clock: Callable[[], float] = time.time,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+) -> LocalFoundation:
+    """Open the embedded backend and everything that outlives a command.
+
+    Args:
+        settings: what the operator wants.
+        stack: closes what is opened here, in reverse order.
+        transport: where frames leave.
+        own_origins: origins of the pages that the server itself shows.
+        model: who answers, instead of the one that the settings name; the caller closes it.
+        clock: Unix time in seconds.
+        random_bytes: a cryptographic source.
+
+    Raises:
+        SettingsError, UnusableDataError, LocalKeyError: it cannot start; the text is one line.
+    """
+    policy = _policy(settings, own_origins)
+    store = await open_store(settings.data_dir, durability=settings.durability, clock=clock)
+    stack.push_async_callback(store.aclose)
+    blobs = await open_file_blobs(settings.data_dir)
+    stack.push_async_callback(blobs.aclose)
+    issuer = None if settings.issuer else await local_issuer(settings)
+    verifier = TokenVerifier([issuer.trusted() if issuer else _trusted(settings)])
+    stack.push_async_callback(verifier.aclose)
+    model = model or await open_model(settings, stack=stack)
+
+    ids = IdSource(clock, random_bytes)
+    spill = Spill(store=store, blobs=blobs, clock=clock)
+
+    def make_live(owner: Owner, run: Run) -> LiveRun:
+        return LiveRun(
+            owner=owner,
+            run=run,
+            claimed_by=run.claimed_by or ids.new(),
+            log=store.of(owner).log,
+            transport=transport,
+            spill=spill,
+            spill_until=clock() + ttl.SPILL,
+        )
+
+    live = LiveRuns(make_live)
+    return LocalFoundation(
+        settings=settings,
+        store=store,
+        blobs=blobs,
+        transport=transport,
+        admission=Admission(store=store, verifier=verifier, policy=policy, clock=clock),
+        live=live,
+        resumer=Resumer(store=store, live=live, transport=transport, spill=spill, clock=clock),
+        generator=make_generator(settings, store=store, model=model, ids=ids, clock=clock),
+        spill=spill,
+        ids=ids,
+        local_issuer=issuer,
+        clock=clock,
+    )
+
+
+async def local_issuer(settings: Settings) -> LocalIssuer:
+    """Return the server as its own issuer, with the key of its data folder.
+
+    Raises:
+        LocalKeyError: the key cannot be used.
+    """
+    key = await asyncio.to_thread(load_or_create_key, Path(settings.data_dir) / KEY_FILE)
+    return LocalIssuer(key, issuer=LOCAL_ISSUER, audience=LOCAL_AUDIENCE, tenant_id=settings.tenant)
+
+
+def _trusted(settings: Settings) -> TrustedIssuer:
+    assert settings.issuer is not None
+    assert settings.jwks_url is not None
+    try:
+        return TrustedIssuer(
+            rules=TokenRules(
+                issuer=settings.issuer,
+                audience=frozenset(settings.audience),
+                tenant_id=settings.tenant,
+                token_use=settings.token_use,
+            ),
+            keys=JwksCache(settings.jwks_url, fetch=fetch_jwks, clock=time.monotonic),
+        )
+    except ValueError as exc:
+        raise SettingsError(str(exc)) from None
+
+
+def _policy(settings: Settings, own_origins: frozenset[str]) -> HandshakePolicy:
+    try:
+        return HandshakePolicy(
+            origins=own_origins | frozenset(settings.allowed_origins),
+            admits_unidentified=True,
+            reads_query_token=settings.query_token,
+        )
+    except ValueError as exc:
+        raise SettingsError(str(exc)) from None
