@@ -33,7 +33,7 @@ $(DEV): $(BIN)/python requirements-dev.txt pyproject.toml
 serve: $(RUN) ## start the gateway on loopback and print the URL of the demo page
 	@exec $(BIN)/makoto serve
 
-test: $(DEV) ## run every test; installs Chromium and nginx for them when it can
+test: $(DEV) ## run every test; installs the engines they need when it can
 	@sh tests/install-engines.sh $(VENV)/engines
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
@@ -60,11 +60,13 @@ install: $(RUN) ## only install what the gateway needs
 bench: $(DEV) ## measure the parser and the gateway beside others, interleaved; prints ratios
 	$(BIN)/python -m bench
 
-lock: ## resolve requirements.txt and requirements-dev.txt again (needs uv)
+lock: ## resolve the requirement files again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --extra build pyproject.toml -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --extra build --extra aws --extra dev --extra bench -c requirements.txt pyproject.toml -o requirements-dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  tests/engines/requirements-ministack.in -o tests/engines/requirements-ministack.txt
 
 clean: ## remove the virtual environment and every cache (the data folder var/ stays)
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

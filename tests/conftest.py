@@ -1,9 +1,39 @@
 """What all tests share."""
 
 import logging
+from collections.abc import Iterator
+
+import pytest
+
+from tests.engines import processes
+from tests.engines.processes import Engine
 
 
 def pytest_configure() -> None:
     # asyncio's debug mode warns of slow callbacks: on a busy machine that is no fault of the code, and
     # tests that read the logs must not find it there.
     logging.getLogger("asyncio").addFilter(lambda record: "Executing" not in record.msg)
+
+
+@pytest.fixture(scope="session")
+def dynoxide() -> Iterator[Engine]:
+    with processes.dynoxide() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[Engine]:
+    with processes.moto_server() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def s3rver() -> Iterator[Engine]:
+    with processes.s3rver() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def ministack() -> Iterator[Engine]:
+    with processes.ministack() as engine:
+        yield engine

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Gets what some tests need and pip cannot bring: Chromium with fonts for Japanese and emoji, and nginx.
+# Gets what some tests need and the environment of the tests cannot hold: Chromium with fonts for Japanese
+# and emoji, nginx, and what stands in for AWS: dynoxide (DynamoDB), s3rver (S3), MiniStack (the whole).
 #
-#   sh tests/install-engines.sh [FOLDER]      FOLDER: where nginx is unpacked (.venv/engines)
+#   sh tests/install-engines.sh [FOLDER]      FOLDER: where all but Chromium goes (.venv/engines)
 #
 # Does nothing where they are there. Where it cannot get one it says in one line what to run; then the
 # tests that need it skip. With CI set that is a failure instead, of this script and of those tests.
@@ -58,6 +59,30 @@ unpack_nginx() {
     )
 }
 
+has_npm_engines() { cmp -s tests/engines/package-lock.json "$folder/package-lock.json"; }
+
+get_npm_engines() {
+    has npm && mkdir -p "$folder" && cp tests/engines/package.json tests/engines/package-lock.json "$folder" || return 1
+    npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --silent >/dev/null 2>&1 && return
+    rm -f "$folder/package-lock.json" # so that the next time it is not taken for whole
+    return 1
+}
+
+has_dynoxide() { [ -x "$folder/node_modules/@dynoxide/linux-x64/dynoxide" ]; }
+
+has_ministack() { cmp -s tests/engines/requirements-ministack.txt "$folder/ministack/installed.txt"; }
+
+# In an environment of its own: it pins another botocore than ours.
+get_ministack() {
+    python=$folder/../bin/python
+    [ -x "$python" ] || python=python3
+    rm -rf "$folder/ministack"
+    "$python" -m venv "$folder/ministack" >/dev/null 2>&1 &&
+        "$folder/ministack/bin/python" -m pip --disable-pip-version-check install --quiet --require-hashes \
+            -r tests/engines/requirements-ministack.txt >/dev/null 2>&1 &&
+        cp tests/engines/requirements-ministack.txt "$folder/ministack/installed.txt"
+}
+
 has_node() { has node && node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'; }
 
 if ! has_chromium; then
@@ -72,5 +97,11 @@ has_nginx || { unpack_nginx && has_nginx; } ||
     tell nginx "the reverse proxy tests" "apt-get install nginx-light"
 has_node ||
     tell "Node.js 20 or newer" "the tests of the browser client" "apt-get install nodejs (Debian 13), or nodejs.org"
+has_npm_engines || get_npm_engines ||
+    tell "npm or one of its packages" "the tests on DynamoDB and S3" "apt-get install npm, and this script again"
+! has_npm_engines || has_dynoxide ||
+    tell dynoxide "the tests on it" "a machine with Linux on x86-64"
+has_ministack || get_ministack ||
+    tell MiniStack "the tests of the whole on AWS" "this script again, with Python's venv and a package index"
 
 [ -z "${CI:-}" ] || [ "$missing" = 0 ]
