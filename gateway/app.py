@@ -17,6 +17,7 @@ from gateway.account.pages import message_item
 from gateway.faults import wire_error
 from gateway.frames.spill import Spill
 from gateway.identity.admission import Admission, Admitted, Handshake
+from gateway.identity.principal import AUTH_GRACE_S
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.transport import GoneError, Transport
 from gateway.tenants.tier import Tier
@@ -38,9 +39,6 @@ from storage import ttl
 from storage.keys import IdSource
 from storage.records import MAX_QUEUED_RUNS, Connection, Owner, Run
 from storage.repositories import Store
-
-AUTH_GRACE_S = 60.0
-"""For how long after its token's expiry a connection is still served."""
 
 log = logging.getLogger(__name__)
 
@@ -177,16 +175,16 @@ class Gateway:
         async def post(answer: Answer) -> None:
             await self._post(connection, answer)
 
-        here, talk = connection.connection_id, self._conversation
+        talk = self._conversation
         match command:
             case commands.Send():
-                await talk.send(owner, self._tier, here, command, post)
+                await talk.send(owner, self._tier, connection, command, post)
             case commands.Regenerate():
-                await talk.regenerate(owner, self._tier, here, command, post)
+                await talk.regenerate(owner, self._tier, connection, command, post)
             case commands.Cancel():
                 await talk.cancel(owner, command)
             case commands.Resume():
-                expired = await talk.resume(owner, here, command, post)
+                expired = await talk.resume(owner, connection, command, post)
                 if expired is not None:
                     await self._not_resumable(owner, connection, expired.run)
             case commands.Upload():
@@ -229,7 +227,7 @@ class Gateway:
         return answers.LiveRun(
             run_id=run.run_id,
             session_id=run.session_id,
-            last_seq=live.feed.kept if live else 0,
+            last_seq=live.feed.kept if live else run.last_seq,
             state="queued" if run.state == "queued" else "running",
         )
 

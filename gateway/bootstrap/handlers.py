@@ -8,19 +8,18 @@ from gateway.app import Gateway
 from gateway.frames.spill import Spill
 from gateway.identity.admission import Admission
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.resume import Resumer
 from gateway.runs.run_starter import RunStarter
 from gateway.runs.transport import Transport
 from gateway.settings import Settings
 from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
-from gateway.turns.conversation import Conversation
+from gateway.turns.conversation import Conversation, RunFinder
 from gateway.turns.recover import Recovery
 from gateway.turns.seal import Sealer
 from gateway.turns.uploads import Uploads
 from storage.blobs.blob_store import BlobStore
 from storage.keys import IdSource
-from storage.records import Claim
+from storage.records import Claim, Connection, RunReader
 from storage.repositories import Store
 
 
@@ -34,7 +33,7 @@ class Foundation:
     transport: Transport
     admission: Admission
     live: LiveRuns
-    resumer: Resumer
+    finder: RunFinder
     spill: Spill
     ids: IdSource
     clock: Callable[[], float]
@@ -45,7 +44,8 @@ def make_gateway(
     *,
     starter: RunStarter,
     recovery: Recovery,
-    new_claim: Callable[[], Claim | None],
+    new_claim: Callable[[], Claim | None] = lambda: None,
+    new_reader: Callable[[Connection], RunReader | None] = lambda connection: None,
 ) -> Gateway:
     """Return the handlers.
 
@@ -53,7 +53,8 @@ def make_gateway(
         on: what they stand on.
         starter: the host's way of generating replies.
         recovery: takes up runs that nobody generates.
-        new_claim: see `Acceptor`.
+        new_claim: see `Acceptor`; of a host that generates replies itself.
+        new_reader: see `Acceptor`; of a host where other processes do.
     """
     store, blobs, ids, clock = on.store, on.blobs, on.ids, on.clock
     conversation = Conversation(
@@ -64,9 +65,10 @@ def make_gateway(
             ids=ids,
             clock=clock,
             new_claim=new_claim,
+            new_reader=new_reader,
         ),
         live=on.live,
-        resumer=on.resumer,
+        finder=on.finder,
         starter=starter,
         recovery=recovery,
         characters=frozenset(on.settings.characters),

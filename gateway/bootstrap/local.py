@@ -21,6 +21,7 @@ from gateway.identity.local_key import load_or_create_key
 from gateway.identity.verifier import TokenVerifier, TrustedIssuer
 from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
+from gateway.runs.replay import Replayer
 from gateway.runs.resume import Resumer
 from gateway.runs.transport import Transport
 from gateway.settings import Settings, SettingsError
@@ -103,7 +104,11 @@ async def open_foundation(
         transport=transport,
         admission=Admission(store=store, verifier=verifier, policy=policy, clock=clock),
         live=live,
-        resumer=Resumer(store=store, live=live, transport=transport, spill=spill, clock=clock),
+        finder=Resumer(
+            store=store,
+            live=live,
+            replayer=Replayer(store=store, transport=transport, spill=spill, clock=clock),
+        ),
         generator=make_generator(settings, store=store, model=model, ids=ids, clock=clock),
         spill=spill,
         ids=ids,

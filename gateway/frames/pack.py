@@ -1,7 +1,8 @@
 """Whole events into frames of about 8 KB. Pure; works on bytes that are encoded already."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from gateway.wire.events import CONTENT_DELTA_HEAD, CONTENT_DELTA_TAIL
 from gateway.wire.limits import FRAME_TARGET_BYTES
 from storage.records import BlobRef
 
@@ -59,3 +60,29 @@ def entries(events: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
             start, room = index, FRAME_TARGET_BYTES - len(event)
     if start < len(events):
         yield events[start:]
+
+
+def merged(events: Iterable[bytes]) -> list[bytes]:
+    """Join deltas of text that follow each other, up to 8 KB each; other events stay as they are."""
+    result: list[bytes] = []
+    texts: list[bytes] = []
+    room = 0
+
+    def close() -> None:
+        if texts:
+            result.append(CONTENT_DELTA_HEAD + b"".join(texts) + CONTENT_DELTA_TAIL)
+            texts.clear()
+
+    for event in events:
+        if not event.startswith(CONTENT_DELTA_HEAD):
+            close()
+            result.append(event)
+            continue
+        text = event[len(CONTENT_DELTA_HEAD) : -len(CONTENT_DELTA_TAIL)]
+        if not texts or room < len(text):
+            close()
+            room = FRAME_TARGET_BYTES - len(event) + len(text)
+        texts.append(text)
+        room -= len(text)
+    close()
+    return result

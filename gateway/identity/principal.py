@@ -11,6 +11,9 @@ USER_ID = re.compile(r"[A-Za-z0-9_.:@=-]{1,128}")
 TENANT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Form of a tenant id, which comes from the configuration only."""
 
+AUTH_GRACE_S = 60.0
+"""For how long after its token's expiry a connection is still served."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:

@@ -1,5 +1,7 @@
 """The part of a run's log that may be posted, and who reads it."""
 
+import asyncio
+
 from gateway.frames.pack import LoggedEvent
 from gateway.frames.spill import Spill
 from gateway.runs.reader import Reader
@@ -59,6 +61,11 @@ class Feed:
         self.complete = complete
         for reader in tuple(self._readers.values()):
             reader.pump()
+
+    async def delivered(self) -> None:
+        """Wait until no frame is in flight: every reader has all that is kept, or is gone."""
+        while waiting := [each.in_flight for each in self._readers.values() if each.in_flight]:
+            await asyncio.wait(waiting)
 
     def count(self, frame: bytes) -> None:
         """Note a posted frame, for the run's log line."""

@@ -4,10 +4,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from gateway.frames.pack import LoggedEvent, entries, events_frame
+from gateway.frames.pace import Pace
+from gateway.frames.pack import LoggedEvent, entries, events_frame, merged
 from gateway.frames.spill import Spill, split_text_event
 from gateway.runs.feed import Feed
 from gateway.runs.transport import Transport
+from gateway.wire.events import CONTENT_DELTA_HEAD
 from gateway.wire.limits import SPILL_ABOVE_BYTES
 from storage.errors import StorageError, StorageUnavailableError
 from storage.records import BlobRef, Context, LogEntry, Owner, Run
@@ -24,14 +26,17 @@ class LiveRun:
 
     On the way of an event there is no task, timer, lock or await: `emit` numbers it and hands it to
     the log, the log's acknowledgement posts it. Only an event too large for a frame, and a log that
-    refuses, leave that way.
+    refuses, leave that way; and where every write costs, events wait for each other (`pace`) before
+    they are merged and numbered.
 
     Args:
         run: the accepted run.
         claimed_by: who we are to the log; makes us the run's one generation once claimed.
         spill_until: how long blobs of this run are kept, Unix time in seconds.
+        pace: the rhythm of the writes; `None` where they cost nothing.
 
     Attributes:
+        claimed: whether the store knows `claimed_by` already.
         context: what to answer from, if the run was claimed when it was accepted.
     """
 
@@ -45,11 +50,13 @@ class LiveRun:
         transport: Transport,
         spill: Spill,
         spill_until: float,
+        pace: Pace | None = None,
     ) -> None:
         self.owner = owner
         self.run = run
         self.claimed_by = claimed_by
         self.feed = Feed(run_id=run.run_id, owner=owner, transport=transport, spill=spill)
+        self.claimed = run.claimed_by == claimed_by
         self.context: Context | None = None
         self.cancelled = run.cancel_at is not None
         self.forgotten = False
@@ -57,6 +64,10 @@ class LiveRun:
         self.sealed = False
         self._log = log
         self._spill_until = spill_until
+        self._pace = pace
+        self._flush_due: asyncio.TimerHandle | None = None
+        self._unpaced: list[bytes] = []
+        self._unpaced_bytes = 0
         self._unnumbered: deque[bytes] = deque()
         self._spilling: asyncio.Task[None] | None = None
         self._unkept: deque[LogEntry] = deque()
@@ -110,6 +121,11 @@ class LiveRun:
         """
         if self.sealed or not events:
             return
+        if self._pace is not None:
+            self._unpaced.extend(events)
+            self._unpaced_bytes += sum(map(len, events))
+            self._flush_when_due(self._pace)
+            return
         if len(events) == 1 and len(events[0]) <= SPILL_ABOVE_BYTES and self._spilling is None:
             self._append(events, events[0], None)  # nearly always
             return
@@ -121,9 +137,10 @@ class LiveRun:
 
         Bounded by `VOLATILE_AFTER_S` and the time a blob store may take. Cancelling is safe.
         """
-        if not self._is_settled():
-            self._settling = asyncio.Event()
-            await self._settling.wait()
+        self._settling = asyncio.Event()
+        self._flush_if_paced()
+        self._check_settled()
+        await self._settling.wait()
 
     def end(self, events: Sequence[bytes], *, saved: bool) -> None:
         """Post the last events, the terminal one among them, that `finish` has stored (or could not).
@@ -149,6 +166,47 @@ class LiveRun:
             first=first,
             last=first + len(events) - 1,
             body=b"\n".join(events),
+        )
+
+    # Pacing
+
+    def _flush_if_paced(self) -> None:
+        if self._pace is not None:
+            self._flush_when_due(self._pace)
+
+    def _flush_when_due(self, pace: Pace) -> None:
+        """Number what waits if its time has come and nothing is on its way to the log; else come back.
+
+        An acknowledgement, the end of a spill and a timer come back here.
+        """
+        if self._flush_due is not None:
+            self._flush_due.cancel()
+            self._flush_due = None
+        if not self._unpaced or self._is_writing():
+            return
+        loop = asyncio.get_running_loop()
+        wait = 0.0
+        if self._settling is None and not self.volatile:
+            wait = pace.wait(
+                now=loop.time(),
+                waiting_bytes=self._unpaced_bytes,
+                is_read=bool(self.feed.readers),
+            )
+        if wait > 0:
+            self._flush_due = loop.call_later(wait, self._flush_when_due, pace)
+            return
+        events, self._unpaced, self._unpaced_bytes = merged(self._unpaced), [], 0
+        if any(event.startswith(CONTENT_DELTA_HEAD) for event in events):
+            pace.flushed(now=loop.time())
+        self._unnumbered.extend(events)
+        self._advance()
+
+    def _is_writing(self) -> bool:
+        """Whether something is on its way to the log or the blob store, or is refused by the log."""
+        return (
+            self._outstanding > 0
+            or self._spilling is not None
+            or (self._refusing_since is not None and not self.volatile)
         )
 
     # Numbering
@@ -181,6 +239,7 @@ class LiveRun:
         finally:
             self._spilling = None
         self._advance()
+        self._flush_if_paced()
 
     def _append(self, events: Sequence[LoggedEvent], body: bytes, blob: BlobRef | None) -> None:
         if self.sealed:
@@ -213,9 +272,10 @@ class LiveRun:
             if self._refusing_since is None:
                 self._refusing_since = asyncio.get_running_loop().time()
         else:
-            self._seal()
+            self.seal()
             return
         if self._refusing_since is None:
+            self._flush_if_paced()
             self._check_settled()
         elif not self._outstanding:
             self._go_on(refused=error is not None)
@@ -228,6 +288,7 @@ class LiveRun:
             self._refusing_since = None
             for entry in self._unkept:
                 self._submit(entry)
+            self._flush_if_paced()
             self._check_settled()
         elif loop.time() - self._refusing_since >= VOLATILE_AFTER_S:
             self._turn_volatile()
@@ -238,21 +299,22 @@ class LiveRun:
         self.feed.volatile_after = self.feed.kept
         self._unkept.clear()
         self.feed.advance(self.last_seq)
+        self._flush_if_paced()
         self._check_settled()
 
-    def _seal(self) -> None:
+    def seal(self) -> None:
         """Somebody else ended this run: close upstream, post nothing more."""
         self.sealed = True
         del self.feed.events[self.feed.kept :]
         self._unkept.clear()
         self._unnumbered.clear()
+        self._unpaced.clear()
         self._check_settled()
         self.interrupt()
 
     def _is_settled(self) -> bool:
-        return (
-            not self._unkept and self._spilling is None
-        )  # what has no number yet waits for a spill
+        # what has no number yet waits for a spill, or for its time
+        return not self._unkept and self._spilling is None and not self._unpaced
 
     def _check_settled(self) -> None:
         if self._settling is not None and self._is_settled():

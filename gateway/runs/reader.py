@@ -30,6 +30,11 @@ class Reader:
         self._waiting: asyncio.Future[None] | None = None
         self._stopped = False
 
+    @property
+    def in_flight(self) -> "asyncio.Future[None] | None":
+        """The post that is under way, if any."""
+        return self._waiting
+
     def move(self, after: int) -> None:
         """Go on with the event after `after`."""
         self._cursor = after

@@ -23,12 +23,14 @@ from storage.records import (
     Acceptance,
     Accepted,
     Claim,
+    Connection,
     Duplicate,
     IfBusy,
     Message,
     Owner,
     Refused,
     Run,
+    RunReader,
     Session,
 )
 from storage.repositories import Store
@@ -51,6 +53,7 @@ class Acceptor:
         ids: makes the ids of sessions and messages.
         clock: Unix time in seconds.
         new_claim: makes the claim of a run that is being accepted, if it is to be claimed at once.
+        new_reader: makes what HEAD shall know of the connection that asks, if another process answers.
     """
 
     def __init__(
@@ -61,15 +64,19 @@ class Acceptor:
         ids: IdSource,
         clock: Callable[[], float],
         new_claim: Callable[[], Claim | None],
+        new_reader: Callable[[Connection], RunReader | None],
     ) -> None:
         self._store = store
         self._blobs = blobs
         self._ids = ids
         self._clock = clock
         self._new_claim = new_claim
+        self._new_reader = new_reader
 
-    async def send(self, owner: Owner, tier: Tier, command: Send) -> Accepted | Duplicate:
-        """Store a user's message and the run that shall answer it.
+    async def send(
+        self, owner: Owner, tier: Tier, reader: Connection, command: Send
+    ) -> Accepted | Duplicate:
+        """Store a user's message and the run that shall answer it to that reader.
 
         Raises:
             WireError: it cannot be accepted, for a reason the client is told.
@@ -113,9 +120,11 @@ class Acceptor:
                 created_at=now,
                 updated_at=now,
             )
-        return await self._accept(owner, run, message, new_session, command.if_busy)
+        return await self._accept(owner, reader, run, message, new_session, command.if_busy)
 
-    async def regenerate(self, owner: Owner, command: Regenerate) -> Accepted | Duplicate:
+    async def regenerate(
+        self, owner: Owner, reader: Connection, command: Regenerate
+    ) -> Accepted | Duplicate:
         """Store a run that shall answer a stored message again.
 
         Raises:
@@ -139,11 +148,12 @@ class Acceptor:
             created_at=now,
             log_until=now + ttl.LOG,
         )
-        return await self._accept(owner, run, None, None, "reject")
+        return await self._accept(owner, reader, run, None, None, "reject")
 
     async def _accept(
         self,
         owner: Owner,
+        reader: Connection,
         run: Run,
         message: Message | None,
         new_session: Session | None,
@@ -156,6 +166,7 @@ class Acceptor:
                 new_session=new_session,
                 if_busy=if_busy,
                 claim=self._new_claim(),
+                reader=self._new_reader(reader),
             )
         )
         if isinstance(outcome, Refused):

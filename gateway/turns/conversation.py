@@ -2,9 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Protocol
 
+from gateway.runs.join import Joined
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.resume import Elsewhere, Expired, Replayable, Resumer
+from gateway.runs.replay import Expired, Replayable
+from gateway.runs.resume import Elsewhere
 from gateway.runs.run_starter import RunStarter
 from gateway.runs.transport import GoneError
 from gateway.tenants.tier import Tier
@@ -21,11 +24,37 @@ from gateway.wire.errors import (
     StorageUnavailableError,
 )
 from storage.keys import run_id
-from storage.records import Accepted, Duplicate, Owner, Run
+from storage.records import Accepted, Connection, Duplicate, Owner, Run
 from storage.repositories import Store
 
 Post = Callable[[Answer], Awaitable[None]]
 """Posts an answer to the connection that a command came from."""
+
+
+class RunFinder(Protocol):
+    """Knows where runs are generated: `Resumer` in this process, `SharedResumer` in others."""
+
+    async def find(
+        self, owner: Owner, run_id: str, reader: Connection, *, after: int | None
+    ) -> Replayable | Joined | Elsewhere | Expired:
+        """Return how that connection may follow the run.
+
+        Args:
+            owner: whose run it must be.
+            run_id: of the run.
+            reader: the connection that shall get the events after `after`.
+            after: the number of the last event it has; `None`: from the start, unless it reads already.
+
+        Raises:
+            NotFoundError: no such run of this owner.
+            RateLimitedError: too many read it.
+            StorageUnavailableError: the store refuses.
+        """
+        ...
+
+    async def count(self, owner: Owner) -> int:
+        """Return how many runs of that owner are queued or under way."""
+        ...
 
 
 class Conversation:
@@ -35,7 +64,7 @@ class Conversation:
         store: where runs are kept.
         acceptor: stores turns.
         live: the runs that are live here.
-        resumer: finds what may be replayed.
+        finder: finds what may be followed.
         starter: generates replies.
         recovery: takes up runs that nobody generates.
         characters: the names a first send may choose from.
@@ -48,7 +77,7 @@ class Conversation:
         store: Store,
         acceptor: Acceptor,
         live: LiveRuns,
-        resumer: Resumer,
+        finder: RunFinder,
         starter: RunStarter,
         recovery: Recovery,
         characters: frozenset[str],
@@ -57,14 +86,14 @@ class Conversation:
         self._store = store
         self._acceptor = acceptor
         self._live = live
-        self._resumer = resumer
+        self._finder = finder
         self._starter = starter
         self._recovery = recovery
         self._characters = characters
         self._clock = clock
 
     async def send(
-        self, owner: Owner, tier: Tier, connection_id: str, command: Send, post: Post
+        self, owner: Owner, tier: Tier, here: Connection, command: Send, post: Post
     ) -> None:
         """Accept a message, say so, and have it answered.
 
@@ -77,18 +106,18 @@ class Conversation:
             raise BadRequestError("Not valid: character.")
         await self._check_rate(owner, tier, command.id)
         try:
-            outcome = await self._acceptor.send(owner, tier, command)
+            outcome = await self._acceptor.send(owner, tier, here, command)
         except BusyError:
             if command.session_id is not None:
                 await self._recovery.revive(owner, command.session_id)
             raise
-        await self._accepted(owner, connection_id, outcome, post)
+        await self._accepted(owner, here, outcome, post)
         if isinstance(outcome, Accepted) and command.if_busy == "cancel":
             for ahead in outcome.ahead:
                 await self._stop(owner, ahead)
 
     async def regenerate(
-        self, owner: Owner, tier: Tier, connection_id: str, command: Regenerate, post: Post
+        self, owner: Owner, tier: Tier, here: Connection, command: Regenerate, post: Post
     ) -> None:
         """Accept that a stored message be answered again, say so, and have it answered.
 
@@ -96,8 +125,8 @@ class Conversation:
             WireError: it cannot be accepted.
         """
         await self._check_rate(owner, tier, command.id)
-        outcome = await self._acceptor.regenerate(owner, command)
-        await self._accepted(owner, connection_id, outcome, post)
+        outcome = await self._acceptor.regenerate(owner, here, command)
+        await self._accepted(owner, here, outcome, post)
 
     async def cancel(self, owner: Owner, command: Cancel) -> None:
         """Stop a run; the answer is its `done`. A send id that is not known yet is remembered.
@@ -114,7 +143,7 @@ class Conversation:
         await self._stop(owner, command.run_id)
 
     async def resume(
-        self, owner: Owner, connection_id: str, command: Resume, post: Post
+        self, owner: Owner, here: Connection, command: Resume, post: Post
     ) -> Expired | None:
         """Say where a run stands, then post what the client lacks and go on live.
 
@@ -124,11 +153,12 @@ class Conversation:
         Raises:
             NotFoundError: no such run of this owner.
         """
-        found = await self._find(owner, command.run_id)
+        found = await self._find(owner, command.run_id, here, after=command.after)
         if isinstance(found, Expired):
             return found
         await post(Resumed(run_id=command.run_id, state=found.state, last_seq=found.last_seq))
-        self._live.follow(found.feed, connection_id, after=command.after)
+        if isinstance(found, Replayable):
+            self._live.follow(found.feed, here.connection_id, after=command.after)
         return None
 
     async def forgotten(self, owner: Owner, session_id: str) -> None:
@@ -139,17 +169,17 @@ class Conversation:
             self._live.drop(live)
 
     async def _check_rate(self, owner: Owner, tier: Tier, command_id: str) -> None:
-        if self._live.count(owner) < tier.live_runs:
+        if await self._finder.count(owner) < tier.live_runs:
             return
         if await self._store.of(owner).runs.get(run_id(owner, command_id)) is None:
             raise RateLimitedError("Too many answers are under way.")
 
     async def _accepted(
-        self, owner: Owner, connection_id: str, outcome: Accepted | Duplicate, post: Post
+        self, owner: Owner, here: Connection, outcome: Accepted | Duplicate, post: Post
     ) -> None:
         run = outcome.run
         if isinstance(outcome, Duplicate):
-            await self._accepted_before(owner, connection_id, run, post)
+            await self._accepted_before(owner, here, run, post)
             return
         live = self._live.open(owner, run)
         live.context = outcome.context
@@ -159,36 +189,41 @@ class Conversation:
             await self._recovery.revive(owner, run.session_id)
         with suppress(GoneError):  # what was accepted is answered, whoever reads it
             await post(_accepted_answer(run, duplicate=None))
-            self._live.follow(live.feed, connection_id, after=0)
+            self._live.follow(live.feed, here.connection_id, after=0)
 
-    async def _accepted_before(
-        self, owner: Owner, connection_id: str, run: Run, post: Post
-    ) -> None:
-        found = await self._find(owner, run.run_id)
+    async def _accepted_before(self, owner: Owner, here: Connection, run: Run, post: Post) -> None:
+        found = await self._find(owner, run.run_id, here, after=None)
         await post(_accepted_answer(run, duplicate=True))
-        if isinstance(found, Replayable) and not found.feed.follows(connection_id):
-            self._live.follow(found.feed, connection_id, after=0)
+        if isinstance(found, Replayable) and not found.feed.follows(here.connection_id):
+            self._live.follow(found.feed, here.connection_id, after=0)
 
-    async def _find(self, owner: Owner, run_id: str) -> Replayable | Expired:
-        found = await self._resumer.find(owner, run_id)
-        if isinstance(found, Elsewhere) or (
-            isinstance(found, Replayable) and found.state == "queued"
-        ):
-            await self._recovery.revive(owner, found.session_id)
-            found = await self._resumer.find(owner, run_id)
+    async def _find(
+        self, owner: Owner, run_id: str, here: Connection, *, after: int | None
+    ) -> Replayable | Joined | Expired:
+        found = await self._finder.find(owner, run_id, here, after=after)
+        match found:
+            case Joined(overdue=True):
+                await self._recovery.revive(owner, found.session_id)
+            case Elsewhere() | Replayable(state="queued"):
+                await self._recovery.revive(owner, found.session_id)
+                found = await self._finder.find(owner, run_id, here, after=after)
         if isinstance(found, Elsewhere):
             raise StorageUnavailableError
         return found
 
-    async def _stop(self, owner: Owner, run: str) -> None:
-        live = self._live.find(owner, run)
+    async def _stop(self, owner: Owner, run_id: str) -> None:
+        live = self._live.find(owner, run_id)
         if live is not None:
             live.cancel()
-        await self._store.of(owner).runs.cancel(run, now=self._clock())
-        live = self._live.find(owner, run)  # it may have been accepted meanwhile
+        run = await self._store.of(owner).runs.cancel(run_id, now=self._clock())
+        live = self._live.find(owner, run_id)  # it may have been accepted meanwhile
+        if live is None and run is not None and run.state == "queued":
+            live = self._live.open(owner, run)  # it waits, for another one or for a process
         if live is not None:
             live.cancel()
             self._starter.start(live)
+        elif run is not None and run.state == "running" and run.lease_until <= self._clock():
+            await self._recovery.revive(owner, run.session_id)
 
 
 def _accepted_answer(run: Run, *, duplicate: bool | None) -> AcceptedAnswer:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+from gateway.runs.beat import LEASE_S
 from gateway.runs.live_run import LiveRun
 from gateway.turns.outcome import Outcome
 from gateway.turns.reply import Draft
@@ -20,9 +21,6 @@ RETRIES_S = (0.1, 0.4, 1.0)
 
 KEEP_TRYING_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Waits between later attempts; the last one repeats. Until one succeeds the session stays busy."""
-
-LEASE_S = 10.0
-"""For how long a claim counts as alive without another word."""
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from gateway.runs.beat import LEASE_S
 from gateway.runs.live_run import LiveRun
-from gateway.turns.finish import LEASE_S, Finisher, started
+from gateway.turns.finish import Finisher, started
 from gateway.turns.outcome import Outcome, failure, outcome_of
 from gateway.turns.prompt import PromptRules, build_prompt
 from gateway.turns.reply import ReplyShape, ReplyWriter
@@ -95,7 +96,7 @@ class Generator:
             writer=ReplyWriter(self._shape, new_memory_id=self._new_id), began=self._monotonic()
         )
         try:
-            if live.context is None:
+            if not live.claimed:
                 await self._claim(live)
         except NotRunOwnerError:
             self._finisher.tell_lost(live)
@@ -132,6 +133,7 @@ class Generator:
                     raise
                 await asyncio.sleep(wait)
             else:
+                live.claimed = True
                 live.cancelled = live.cancelled or claimed.cancel_at is not None
                 return
 

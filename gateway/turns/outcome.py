@@ -107,3 +107,7 @@ def _run_error(
         retry_after_ms=error.retry_after_ms,
         phase=phase,
     )
+
+
+NEVER_BEGUN = Outcome(reason="error", error=_run_error(InternalError()))
+"""Nobody could be made to generate the reply. It may be asked for again."""

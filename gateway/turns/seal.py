@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import orjson
 
 from gateway.frames.spill import Spill
+from gateway.runs.beat import LEASE_S
 from gateway.turns.finish import completion, last_events, started
-from gateway.turns.outcome import Outcome
+from gateway.turns.outcome import NEVER_BEGUN, Outcome
 from gateway.turns.reply import Draft
 from storage import ttl
 from storage.errors import BlobMissingError
@@ -49,12 +50,39 @@ class Sealer:
         Raises:
             NotRunOwnerError: it is not running, or somebody generates it.
         """
-        runs, now, claimed_by = self._store.of(owner).runs, self._clock(), self._new_id()
-        run = await runs.take_over(run.run_id, claimed_by=claimed_by, now=now)
+        runs, claimed_by = self._store.of(owner).runs, self._new_id()
+        run = await runs.take_over(run.run_id, claimed_by=claimed_by, now=self._clock())
         entries = await self._store.of(owner).log.read(run.run_id, after=0)
-        outcome = Outcome(reason="cancelled" if run.cancel_at is not None else "interrupted")
+        return await self._end(owner, run, claimed_by, entries, Outcome(reason="interrupted"))
+
+    async def fail(self, owner: Owner, run: Run) -> Run | None:
+        """End a run as `error` that nobody has begun to generate, and that nobody shall.
+
+        Returns:
+            The session's next queued run, to be started now, or `None`.
+
+        Raises:
+            NotRunOwnerError: it is not queued any more.
+        """
+        claimed_by, lease_until = self._new_id(), self._clock() + LEASE_S
+        run = await self._store.of(owner).runs.claim(
+            run.run_id, claimed_by=claimed_by, lease_until=lease_until
+        )
+        return await self._end(owner, run, claimed_by, (), NEVER_BEGUN)
+
+    async def _end(
+        self,
+        owner: Owner,
+        run: Run,
+        claimed_by: str,
+        entries: Sequence[LogEntry],
+        outcome: Outcome,
+    ) -> Run | None:
+        if run.cancel_at is not None:
+            outcome = Outcome(reason="cancelled")
+        now = self._clock()
         log.info("run sealed", extra={"run_id": run.run_id, "reason": outcome.reason})
-        return await runs.finish(
+        return await self._store.of(owner).runs.finish(
             completion(
                 run,
                 claimed_by=claimed_by,

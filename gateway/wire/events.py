@@ -3,7 +3,7 @@
 Content deltas are by far the most frequent; `content_delta` builds their bytes without a model.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -176,6 +176,11 @@ AnyEvent = Annotated[
     | Done,
     Field(discriminator="type"),
 ]
+
+
+CONTENT_DELTA_HEAD: Final = b'{"type":"content.delta","text":"'
+CONTENT_DELTA_TAIL: Final = b'"}'
+"""What stands before and behind the escaped text of every `content.delta`."""
 
 
 def content_delta(text: str) -> bytes:

@@ -10,11 +10,12 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.app import AUTH_GRACE_S, Gateway, Handled
+from gateway.app import Gateway, Handled
 from gateway.frames.spill import Spill
 from gateway.identity.errors import Flaw, KeysUnavailableError, TokenInvalidError
+from gateway.identity.principal import AUTH_GRACE_S
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.resume import Expired
+from gateway.runs.replay import Expired
 from gateway.runs.transport import GoneError
 from gateway.tenants.tier import Tier
 from gateway.wire.answers import Page, UploadReady
@@ -277,7 +278,7 @@ async def test_commands_about_runs_go_to_the_conversation(house: House, name: st
     assert any(getattr(each, "type", None) == name for each in arguments)
     assert handled == Handled(connection=KNOWN)
     if name in {"send", "regenerate"}:
-        assert (arguments[1].name, arguments[2]) == ("gold", "c1")
+        assert (arguments[1].name, arguments[2]) == ("gold", KNOWN)
 
 
 async def test_what_a_command_posts_goes_to_its_connection(house: House) -> None:

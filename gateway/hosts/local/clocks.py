@@ -4,9 +4,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from gateway.app import AUTH_GRACE_S
 from gateway.hosts.local.limits import HostLimits
 from gateway.hosts.local.sockets import OpenSocket, Sockets, close
+from gateway.identity.principal import AUTH_GRACE_S
 from gateway.runs.transport import GoneError
 from gateway.wire.answers import Answer, GoAway, error_answer, milliseconds
 from gateway.wire.errors import AuthExpiredError, AuthRequiredError, CloseCode, WireError

@@ -19,12 +19,24 @@ from storage.errors import (
     StorageError,
     StorageUnavailableError,
 )
-from storage.records import BlobRef, LogEntry, Owner, Payload, Run
+from storage.records import BlobRef, Connection, LogEntry, Owner, Payload, Run
 from storage.repositories import Acknowledge
 
 ANNA = Owner(tenant_id="acme", user_id="anna")
 BEN = Owner(tenant_id="acme", user_id="ben")
 NOW = 1_000_000.0
+
+
+def at(connection_id: str, **changes: Any) -> Connection:
+    """Return the record of an open connection of Anna."""
+    fields: dict[str, Any] = {
+        "owner": ANNA,
+        "issuer": "issuer",
+        "auth_expires_at": NOW + 3_600,
+        "opened_at": NOW,
+        "expires_at": NOW + 7_200,
+    }
+    return Connection(connection_id=connection_id, **{**fields, **changes})
 
 
 def a_run(run_id: str = "run-1", **changes: Any) -> Run:

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.resume import Elsewhere, Expired, Replayable, Resumer
+from gateway.runs.replay import Expired, Replayable, Replayer
+from gateway.runs.resume import Elsewhere, Resumer
 from gateway.wire.errors import NotFoundError
 from gateway.wire.events import Done, content_delta
 from storage.records import LogEntry, Owner, Run
-from tests.gateway.runs.fakes import ANNA, BEN, NOW, Surroundings, a_run, text_of
+from tests.gateway.runs.fakes import ANNA, BEN, NOW, Surroundings, a_run, at, text_of
 
 DONE = Done(reason="stop", message_id="reply-of-run-1", saved=True).encode()
 
@@ -58,9 +59,12 @@ def resumer(runs: Runs, live: LiveRuns, around: Surroundings) -> Resumer:
     return Resumer(
         store=runs,  # type: ignore[arg-type] # only what `Runs` has is used
         live=live,
-        transport=around.transport,
-        spill=around.spill,
-        clock=lambda: NOW,
+        replayer=Replayer(
+            store=runs,  # type: ignore[arg-type] # only what `Runs` has is used
+            transport=around.transport,
+            spill=around.spill,
+            clock=lambda: NOW,
+        ),
     )
 
 
@@ -75,13 +79,13 @@ async def test_a_live_run_is_followed_where_it_is_written(resumer: Resumer, live
     run.emit([content_delta("a"), content_delta("b")])
     await run.settle()
     run.emit([content_delta("not kept yet")])
-    found = await resumer.find(ANNA, "run-1")
+    found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
     assert found == Replayable(feed=run.feed, session_id="session-1", state="running", last_seq=2)
 
 
 async def test_a_live_run_without_an_event_waits(resumer: Resumer, live: LiveRuns) -> None:
     live.open(ANNA, a_run())
-    found = await resumer.find(ANNA, "run-1")
+    found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
     assert isinstance(found, Replayable)
     assert (found.state, found.last_seq) == ("queued", 0)
 
@@ -89,7 +93,7 @@ async def test_a_live_run_without_an_event_waits(resumer: Resumer, live: LiveRun
 async def test_an_ended_run_that_lingers_is_told_as_ended(resumer: Resumer, live: LiveRuns) -> None:
     run = live.open(ANNA, a_run())
     run.end([DONE], saved=True)
-    found = await resumer.find(ANNA, "run-1")
+    found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
     assert isinstance(found, Replayable)
     assert (found.state, found.last_seq, found.feed) == ("ended", 1, run.feed)
 
@@ -98,7 +102,7 @@ async def test_a_queued_run_of_before_a_restart_becomes_live(
     resumer: Resumer, live: LiveRuns, runs: Runs
 ) -> None:
     runs.keep(state="queued")
-    found = await resumer.find(ANNA, "run-1")
+    found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
     made = live.find(ANNA, "run-1")
     assert made is not None
     assert found == Replayable(feed=made.feed, session_id="session-1", state="queued", last_seq=0)
@@ -109,7 +113,7 @@ async def test_a_run_that_becomes_live_while_the_store_is_asked_is_found(
 ) -> None:
     runs.keep(state="running")
     runs.meanwhile = lambda: live.open(ANNA, a_run())
-    assert isinstance(await resumer.find(ANNA, "run-1"), Replayable)
+    assert isinstance(await resumer.find(ANNA, "run-1", at("c1"), after=0), Replayable)
 
 
 async def test_an_ended_run_is_replayed_from_its_log(
@@ -120,7 +124,7 @@ async def test_an_ended_run_is_replayed_from_its_log(
         entry(1, content_delta("春"), content_delta("です")),
         entry(3, content_delta("。"), DONE),
     ]
-    found = await resumer.find(ANNA, "run-1")
+    found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
     assert isinstance(found, Replayable)
     assert (found.state, found.last_seq, found.feed.complete) == ("ended", 4, True)
     found.feed.follow("c1", after=1)
@@ -136,7 +140,7 @@ async def test_a_spilled_event_is_replayed_with_a_fresh_url(
     await run.settle()
     live.drop(run)
     runs.keep(state="ended", last_seq=2)
-    found = await resumer.find(ANNA, "run-1")
+    found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
     assert isinstance(found, Replayable)
     found.feed.follow("c1", after=0)
     assert [frame["type"] for frame in around.transport.answers("c1")] == ["payload", "events"]
@@ -149,7 +153,7 @@ async def test_two_resumes_of_an_ended_run_do_not_meet(
     runs.keep(state="ended", last_seq=1)
     around.log.kept.append(entry(1, DONE))
     for connection in ("c1", "c2"):
-        found = await resumer.find(ANNA, "run-1")
+        found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
         assert isinstance(found, Replayable)
         found.feed.follow(connection, after=0)
     assert around.events("c1") == around.events("c2") != []
@@ -171,7 +175,7 @@ async def test_a_log_that_is_over_or_not_whole_is_not_replayed(
     run = runs.keep(**{"state": "ended", "last_seq": 2, **changes})
     if logged:
         around.log.kept.append(entry(1, content_delta("a"), DONE))
-    assert await resumer.find(ANNA, "run-1") == Expired(run=run)
+    assert await resumer.find(ANNA, "run-1", at("c1"), after=0) == Expired(run=run)
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "ended"])
@@ -181,13 +185,15 @@ async def test_somebody_elses_run_does_not_exist(
     runs.keep(state=state, last_seq=1)
     live.open(ANNA, a_run())
     with pytest.raises(NotFoundError):
-        await resumer.find(BEN, "run-1")
+        await resumer.find(BEN, "run-1", at("c1"), after=0)
     with pytest.raises(NotFoundError):
-        await resumer.find(ANNA, "run-2")
+        await resumer.find(ANNA, "run-2", at("c1"), after=0)
 
 
 async def test_a_claimed_run_that_is_not_here_is_said_to_be_elsewhere(
     resumer: Resumer, runs: Runs
 ) -> None:
     run = runs.keep(state="running")
-    assert await resumer.find(ANNA, "run-1") == Elsewhere(session_id=run.session_id)
+    assert await resumer.find(ANNA, "run-1", at("c1"), after=0) == Elsewhere(
+        session_id=run.session_id
+    )

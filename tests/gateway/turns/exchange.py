@@ -14,6 +14,7 @@ import orjson
 from gateway.frames.spill import Spill
 from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
+from gateway.runs.replay import Replayer
 from gateway.runs.resume import Resumer
 from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
@@ -33,7 +34,7 @@ from storage.repositories import Repositories
 from storage.sqlite.store import SqliteStore, open_store
 from streaming.models.chat_model import ModelRequest
 from streaming.parts import FieldDelta, FieldDone, FieldValue, Finished, Part, Usage
-from tests.gateway.runs.fakes import ANNA, NOW, FakeBlobs, FakeTransport
+from tests.gateway.runs.fakes import ANNA, NOW, FakeBlobs, FakeTransport, at
 
 TIER = Tier()
 SHAPE = ReplyShape(emotions=("neutral", "happy"), categories=("general", "story"))
@@ -198,6 +199,7 @@ class Exchange:
             ids=self.ids,
             clock=self.clock,
             new_claim=lambda: self.generator.new_claim() if self.starter.may_claim else None,
+            new_reader=lambda connection: None,
         )
         self.starter = Starter(self.generator.generate, self.live, claims_at_once=claim_at_once)
         self.sealer = Sealer(
@@ -216,12 +218,15 @@ class Exchange:
             store=self.store,  # type: ignore[arg-type] # obeys like a store
             acceptor=self.acceptor,
             live=self.live,
-            resumer=Resumer(
+            finder=Resumer(
                 store=self.store,  # type: ignore[arg-type] # obeys like a store
                 live=self.live,
-                transport=self.transport,
-                spill=self.spill,
-                clock=self.clock,
+                replayer=Replayer(
+                    store=self.store,  # type: ignore[arg-type] # obeys like a store
+                    transport=self.transport,
+                    spill=self.spill,
+                    clock=self.clock,
+                ),
             ),
             starter=self.starter,
             recovery=self.recovery,
@@ -261,7 +266,7 @@ class Exchange:
             type="send", **{"id": f"s{len(self.model.requests)}", "content": content, **fields}
         )
         before = len(self.transport.frames[connection])
-        await self.conversation.send(owner, TIER, connection, command, self.post(connection))
+        await self.conversation.send(owner, TIER, at(connection), command, self.post(connection))
         return self.transport.answers(connection)[before]
 
     async def settle(self) -> None:

@@ -19,7 +19,7 @@ from gateway.wire.errors import (
 from storage.errors import StorageUnavailableError
 from storage.keys import blob_key, run_id
 from storage.records import Accepted, BlobRef, Duplicate, Payload
-from tests.gateway.runs.fakes import ANNA, BEN, NOW
+from tests.gateway.runs.fakes import ANNA, BEN, NOW, at
 from tests.gateway.turns.exchange import TIER, Exchange
 
 # Titles
@@ -58,7 +58,9 @@ def send(content: str | None = "Hi", send_id: str = "s1", **fields: object) -> S
 
 
 async def test_a_first_message_opens_a_session(chat: Exchange) -> None:
-    outcome = await chat.acceptor.send(ANNA, TIER, send("こんにちは\n世界", character="makoto"))
+    outcome = await chat.acceptor.send(
+        ANNA, TIER, at("c1"), send("こんにちは\n世界", character="makoto")
+    )
     assert isinstance(outcome, Accepted)
     run = outcome.run
     assert (run.run_id, run.send_id, run.kind, run.created_at) == (
@@ -90,8 +92,8 @@ async def test_a_later_message_changes_no_title(chat: Exchange) -> None:
 
 
 async def test_two_people_may_use_the_same_id(chat: Exchange) -> None:
-    hers = await chat.acceptor.send(ANNA, TIER, send())
-    his = await chat.acceptor.send(BEN, TIER, send())
+    hers = await chat.acceptor.send(ANNA, TIER, at("c1"), send())
+    his = await chat.acceptor.send(BEN, TIER, at("c1"), send())
     assert isinstance(hers, Accepted)
     assert isinstance(his, Accepted)
     assert hers.run.run_id != his.run.run_id
@@ -101,8 +103,8 @@ async def test_two_people_may_use_the_same_id(chat: Exchange) -> None:
 
 
 async def test_the_same_request_again_is_a_duplicate(chat: Exchange) -> None:
-    first = await chat.acceptor.send(ANNA, TIER, send("Hi"))
-    again = await chat.acceptor.send(ANNA, TIER, send("Hi", if_busy="queue"))
+    first = await chat.acceptor.send(ANNA, TIER, at("c1"), send("Hi"))
+    again = await chat.acceptor.send(ANNA, TIER, at("c1"), send("Hi", if_busy="queue"))
     assert isinstance(again, Duplicate)
     assert again.run.run_id == first.run.run_id
 
@@ -118,9 +120,9 @@ async def test_the_same_request_again_is_a_duplicate(chat: Exchange) -> None:
     ids=["content", "case", "character", "session"],
 )
 async def test_the_same_id_for_something_else_is_a_conflict(chat: Exchange, other: Send) -> None:
-    await chat.acceptor.send(ANNA, TIER, send("Hi"))
+    await chat.acceptor.send(ANNA, TIER, at("c1"), send("Hi"))
     with pytest.raises(ConflictError):
-        await chat.acceptor.send(ANNA, TIER, other)
+        await chat.acceptor.send(ANNA, TIER, at("c1"), other)
 
 
 async def test_send_and_regenerate_share_their_ids(chat: Exchange) -> None:
@@ -128,6 +130,7 @@ async def test_send_and_regenerate_share_their_ids(chat: Exchange) -> None:
     with pytest.raises(ConflictError):
         await chat.acceptor.regenerate(
             ANNA,
+            at("c1"),
             Regenerate(type="regenerate", id="s1", message_id=accepted["message_id"]),
         )
 
@@ -137,19 +140,21 @@ async def test_send_and_regenerate_share_their_ids(chat: Exchange) -> None:
 
 async def test_an_unknown_session(chat: Exchange) -> None:
     with pytest.raises(NotFoundError):
-        await chat.acceptor.send(ANNA, TIER, send(session_id="none"))
+        await chat.acceptor.send(ANNA, TIER, at("c1"), send(session_id="none"))
 
 
 async def test_somebody_elses_session(chat: Exchange) -> None:
     session_id = (await chat.talk())["session_id"]
     with pytest.raises(NotFoundError):
-        await chat.acceptor.send(BEN, TIER, send(session_id=session_id))
+        await chat.acceptor.send(BEN, TIER, at("c1"), send(session_id=session_id))
 
 
 async def test_a_busy_session(chat: Exchange) -> None:
-    outcome = await chat.acceptor.send(ANNA, TIER, send(send_id="s1"))
+    outcome = await chat.acceptor.send(ANNA, TIER, at("c1"), send(send_id="s1"))
     with pytest.raises(BusyError):
-        await chat.acceptor.send(ANNA, TIER, send(send_id="s2", session_id=outcome.run.session_id))
+        await chat.acceptor.send(
+            ANNA, TIER, at("c1"), send(send_id="s2", session_id=outcome.run.session_id)
+        )
 
 
 @pytest.mark.parametrize(
@@ -161,16 +166,16 @@ async def test_the_longest_message_counts_in_bytes(
 ) -> None:
     tier = Tier(content_bytes=30)
     if fits:
-        assert isinstance(await chat.acceptor.send(ANNA, tier, send(content)), Accepted)
+        assert isinstance(await chat.acceptor.send(ANNA, tier, at("c1"), send(content)), Accepted)
     else:
         with pytest.raises(PayloadTooLargeError):
-            await chat.acceptor.send(ANNA, tier, send(content))
+            await chat.acceptor.send(ANNA, tier, at("c1"), send(content))
 
 
 async def test_a_store_that_refuses(chat: Exchange) -> None:
     chat.store.refuse("runs.accept")
     with pytest.raises(StorageUnavailableError):
-        await chat.acceptor.send(ANNA, TIER, send())
+        await chat.acceptor.send(ANNA, TIER, at("c1"), send())
 
 
 # Uploads
@@ -206,7 +211,7 @@ async def upload(
 async def test_an_uploaded_text_is_a_message(chat: Exchange) -> None:
     text = "春は曙。\n" * 5_000
     command = await upload(chat, text.encode())
-    outcome = await chat.acceptor.send(ANNA, TIER, command)
+    outcome = await chat.acceptor.send(ANNA, TIER, at("c1"), command)
     message = await chat.store.inner.of(ANNA).messages.get(outcome.run.message_id)
     assert message is not None
     assert message.content == text
@@ -273,14 +278,14 @@ async def test_an_upload_that_is_no_message(
 ) -> None:
     command = await prepare(chat)  # type: ignore[misc] # a coroutine
     with pytest.raises(error) as caught:
-        await chat.acceptor.send(ANNA, TIER, command)
+        await chat.acceptor.send(ANNA, TIER, at("c1"), command)
     assert caught.value.public_message == says
 
 
 async def test_somebody_elses_upload(chat: Exchange) -> None:
     command = await upload(chat, b"text")
     with pytest.raises(NotFoundError):
-        await chat.acceptor.send(BEN, TIER, command)
+        await chat.acceptor.send(BEN, TIER, at("c1"), command)
 
 
 async def test_a_blob_store_that_refuses_is_not_a_missing_upload(
@@ -293,22 +298,22 @@ async def test_a_blob_store_that_refuses_is_not_a_missing_upload(
 
     monkeypatch.setattr(chat.blobs, "get", refuse)
     with pytest.raises(StorageUnavailableError):
-        await chat.acceptor.send(ANNA, TIER, command)
+        await chat.acceptor.send(ANNA, TIER, at("c1"), command)
 
 
 async def test_a_message_is_recognised_after_its_upload_is_gone(chat: Exchange) -> None:
     command = await upload(chat, b"text")
-    first = await chat.acceptor.send(ANNA, TIER, command)
+    first = await chat.acceptor.send(ANNA, TIER, at("c1"), command)
     chat.blobs.bodies.clear()
-    again = await chat.acceptor.send(ANNA, TIER, command)
+    again = await chat.acceptor.send(ANNA, TIER, at("c1"), command)
     assert isinstance(again, Duplicate)
     assert again.run.run_id == first.run.run_id
 
 
 async def test_the_same_text_typed_or_uploaded_is_the_same_request(chat: Exchange) -> None:
     command = await upload(chat, b"text")
-    await chat.acceptor.send(ANNA, TIER, command)
-    assert isinstance(await chat.acceptor.send(ANNA, TIER, send("text")), Duplicate)
+    await chat.acceptor.send(ANNA, TIER, at("c1"), command)
+    assert isinstance(await chat.acceptor.send(ANNA, TIER, at("c1"), send("text")), Duplicate)
 
 
 # Regenerate
@@ -316,7 +321,7 @@ async def test_the_same_text_typed_or_uploaded_is_the_same_request(chat: Exchang
 
 async def regenerate(chat: Exchange, message_id: str, send_id: str = "g1") -> Accepted | Duplicate:
     return await chat.acceptor.regenerate(
-        ANNA, Regenerate(type="regenerate", id=send_id, message_id=message_id)
+        ANNA, at("c1"), Regenerate(type="regenerate", id=send_id, message_id=message_id)
     )
 
 
@@ -349,11 +354,11 @@ async def test_an_unknown_or_foreign_message_is_not_answered(chat: Exchange) -> 
         await regenerate(chat, "none")
     with pytest.raises(NotFoundError):
         await chat.acceptor.regenerate(
-            BEN, Regenerate(type="regenerate", id="g1", message_id=accepted["message_id"])
+            BEN, at("c1"), Regenerate(type="regenerate", id="g1", message_id=accepted["message_id"])
         )
 
 
 async def test_a_busy_session_answers_nothing_again(chat: Exchange) -> None:
-    outcome = await chat.acceptor.send(ANNA, TIER, send())
+    outcome = await chat.acceptor.send(ANNA, TIER, at("c1"), send())
     with pytest.raises(BusyError):
         await regenerate(chat, outcome.run.message_id)

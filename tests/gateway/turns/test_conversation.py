@@ -19,7 +19,7 @@ from gateway.wire.errors import (
 from storage import errors as storage_errors
 from storage.keys import run_id
 from streaming.parts import FieldDelta
-from tests.gateway.runs.fakes import ANNA, BEN
+from tests.gateway.runs.fakes import ANNA, BEN, at
 from tests.gateway.turns.exchange import TIER, Exchange, reply
 
 
@@ -32,7 +32,7 @@ async def resume(
 ) -> Any:
     return await chat.conversation.resume(
         owner,
-        connection,
+        at(connection),
         Resume(type="resume", run_id=run, after=after),
         chat.post(connection),
     )
@@ -48,7 +48,7 @@ async def regenerate(
     await chat.conversation.regenerate(
         ANNA,
         TIER,
-        connection,
+        at(connection),
         Regenerate(type="regenerate", id=command_id, message_id=message_id),
         chat.post(connection),
     )
@@ -78,7 +78,7 @@ async def test_a_connection_that_is_gone_before_accepted_does_not_stop_the_answe
 ) -> None:
     chat.transport.gone.add("c1")
     command = a_send()
-    await chat.conversation.send(ANNA, TIER, "c1", command, chat.post("c1"))
+    await chat.conversation.send(ANNA, TIER, at("c1"), command, chat.post("c1"))
     await chat.settle()
     assert (await chat.row(run_id(ANNA, "s1"))).end == "stop"
 
@@ -86,7 +86,7 @@ async def test_a_connection_that_is_gone_before_accepted_does_not_stop_the_answe
 async def test_a_slow_connection_does_not_delay_the_model(chat: Exchange) -> None:
     chat.transport.full.add("c1")
     sending = asyncio.create_task(
-        chat.conversation.send(ANNA, TIER, "c1", a_send(), chat.post("c1"))
+        chat.conversation.send(ANNA, TIER, at("c1"), a_send(), chat.post("c1"))
     )
     async with asyncio.timeout(5):
         await chat.model.asked.wait()
@@ -105,7 +105,7 @@ async def test_a_slow_connection_does_not_delay_the_model(chat: Exchange) -> Non
 )
 async def test_a_character_that_cannot_be_chosen(chat: Exchange, fields: dict[str, str]) -> None:
     with pytest.raises(BadRequestError, match="character"):
-        await chat.conversation.send(ANNA, TIER, "c1", a_send(**fields), chat.post())
+        await chat.conversation.send(ANNA, TIER, at("c1"), a_send(**fields), chat.post())
     assert chat.store.calls == []
 
 
@@ -141,7 +141,7 @@ async def test_the_same_message_at_the_same_instant_is_answered_once(chat: Excha
     connections = [f"c{number}" for number in range(1, 6)]
     await asyncio.gather(
         *(
-            chat.conversation.send(ANNA, TIER, name, a_send(), chat.post(name))
+            chat.conversation.send(ANNA, TIER, at(name), a_send(), chat.post(name))
             for name in connections
         )
     )
@@ -246,7 +246,7 @@ async def test_what_is_ahead_stops_also_when_the_connection_is_gone(chat: Exchan
     session, _ = await busy(chat)
     chat.transport.gone.add("c2")
     command = a_send("s2", session_id=session, if_busy="cancel")
-    await chat.conversation.send(ANNA, TIER, "c2", command, chat.post("c2"))
+    await chat.conversation.send(ANNA, TIER, at("c2"), command, chat.post("c2"))
     await chat.settle()
     assert chat.done(run_id(ANNA, "s1"))["reason"] == "cancelled"
     assert (await chat.row(run_id(ANNA, "s2"))).end == "stop"
@@ -259,17 +259,17 @@ async def test_a_user_has_so_many_answers_at_a_time(chat: Exchange) -> None:
     chat.model.scripts = [[asyncio.Event()] for _ in range(2)]
     tier = Tier(live_runs=2)
     for number in (1, 2):
-        await chat.conversation.send(ANNA, tier, "c1", a_send(f"s{number}"), chat.post())
+        await chat.conversation.send(ANNA, tier, at("c1"), a_send(f"s{number}"), chat.post())
     with pytest.raises(RateLimitedError):
-        await chat.conversation.send(ANNA, tier, "c1", a_send("s3"), chat.post())
-    await chat.conversation.send(BEN, tier, "c9", a_send("s3"), chat.post("c9"))
-    await chat.conversation.send(ANNA, tier, "c1", a_send("s2"), chat.post())
+        await chat.conversation.send(ANNA, tier, at("c1"), a_send("s3"), chat.post())
+    await chat.conversation.send(BEN, tier, at("c9"), a_send("s3"), chat.post("c9"))
+    await chat.conversation.send(ANNA, tier, at("c1"), a_send("s2"), chat.post())
     assert answers(chat, "accepted")[-1]["duplicate"]
 
 
 async def test_a_refused_message_is_not_stored(chat: Exchange) -> None:
     with pytest.raises(RateLimitedError):
-        await chat.conversation.send(ANNA, Tier(live_runs=0), "c1", a_send(), chat.post())
+        await chat.conversation.send(ANNA, Tier(live_runs=0), at("c1"), a_send(), chat.post())
     assert await chat.store.inner.of(ANNA).runs.get(run_id(ANNA, "s1")) is None
 
 
@@ -534,7 +534,7 @@ async def test_cancelling_the_handler_is_not_swallowed(chat: Exchange) -> None:
     async def never(_: Answer) -> None:
         await asyncio.Event().wait()
 
-    sending = asyncio.create_task(chat.conversation.send(ANNA, TIER, "c1", a_send(), never))
+    sending = asyncio.create_task(chat.conversation.send(ANNA, TIER, at("c1"), a_send(), never))
     await chat.model.asked.wait()
     sending.cancel()
     await asyncio.wait({sending})

@@ -12,7 +12,7 @@ from gateway.wire.commands import Resume
 from storage.errors import LogSlotTakenError, StorageUnavailableError, UnstorableTextError
 from streaming.models.errors import ModelTimeoutError, ModelUnavailableError
 from streaming.parts import FieldDelta, Finished
-from tests.gateway.runs.fakes import ANNA
+from tests.gateway.runs.fakes import ANNA, at
 from tests.gateway.turns.exchange import Exchange, exchange, reply
 
 
@@ -80,7 +80,7 @@ async def test_the_stored_log_is_what_was_shown(chat: Exchange) -> None:
     chat.live.drop(chat.live.open(ANNA, await chat.row(accepted["run_id"])))
     await chat.conversation.resume(
         ANNA,
-        "c2",
+        at("c2"),
         Resume(type="resume", run_id=accepted["run_id"], after=0),
         chat.post("c2"),
     )

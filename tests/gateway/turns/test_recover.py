@@ -11,7 +11,7 @@ from gateway.wire.commands import Resume
 from storage.errors import NotRunOwnerError, StorageUnavailableError
 from storage.keys import run_id
 from streaming.parts import FieldDelta, FieldDone, FieldValue
-from tests.gateway.runs.fakes import ANNA, BEN, FakeBlobs
+from tests.gateway.runs.fakes import ANNA, BEN, FakeBlobs, at
 from tests.gateway.turns.exchange import Exchange, Step, exchange
 
 LARGE = "春" * 4_000  # spilled
@@ -40,7 +40,7 @@ async def killed_while(
 
 async def resumed(chat: Exchange, run: str = RUN) -> None:
     await chat.conversation.resume(
-        ANNA, "c1", Resume(type="resume", run_id=run, after=0), chat.post()
+        ANNA, at("c1"), Resume(type="resume", run_id=run, after=0), chat.post()
     )
 
 

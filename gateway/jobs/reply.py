@@ -1,0 +1,124 @@
+"""Generating one reply in a process of its own, which shares the run with others through HEAD."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from gateway.runs.beat import LEASE_S, Beat
+from gateway.runs.live_run import LiveRun
+from gateway.runs.live_runs import LiveRuns
+from gateway.runs.run_starter import RunStarter
+from gateway.turns.generate import Generator
+from gateway.turns.recover import Recovery
+from storage.errors import NotRunOwnerError
+from storage.records import Owner, Run
+from storage.repositories import SharedRuns, SharedStore
+
+FINISH_S = 15.0
+"""How long an interrupted reply has to be stored; behind it the platform ends the process."""
+
+SERVE_S = 10.0
+"""How long the readers of an ended run have to take its last frames."""
+
+log = logging.getLogger(__name__)
+
+
+class RunUnfinishedError(Exception):
+    """A generation is over but its end is not stored: whoever watches failures has to end the run."""
+
+
+class ReplyJob:
+    """Generates replies, one call of `run` per invocation. Being called again for a run is harmless.
+
+    Args:
+        store: shared with the processes that accept, cancel and resume.
+        generator: asks the model.
+        live: the runs of this process; of nobody else's use.
+        starter: has the session's next run generated.
+        recovery: takes up a run whose generation died.
+        new_id: makes the random id of a claim.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: SharedStore,
+        generator: Generator,
+        live: LiveRuns,
+        starter: RunStarter,
+        recovery: Recovery,
+        new_id: Callable[[], str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._generator = generator
+        self._live = live
+        self._starter = starter
+        self._recovery = recovery
+        self._new_id = new_id
+        self._clock = clock
+
+    async def run(self, owner: Owner, run_id: str, *, deadline: float) -> None:
+        """Generate the reply, unless that was begun before, and serve its readers to the end.
+
+        Args:
+            owner: whose run it is.
+            run_id: of a queued run.
+            deadline: Unix time in seconds; a reply that is not complete by then ends as `interrupted`.
+
+        Raises:
+            RunUnfinishedError: the run is neither ended nor alive.
+            StorageUnavailableError: it could not be claimed.
+        """
+        runs = self._store.of(owner).runs
+        if self._clock() >= deadline:
+            raise RunUnfinishedError(run_id)
+        try:
+            claimed = await runs.claim(
+                run_id, claimed_by=self._new_id(), lease_until=self._clock() + LEASE_S
+            )
+        except NotRunOwnerError:
+            await self._already_claimed(owner, run_id)
+            return
+        live = self._live.open(owner, claimed)
+        beat = Beat(runs=runs, live=live, clock=self._clock)
+        beat.heed(claimed)
+        following = await self._generate(live, beat, deadline)
+        await self._serve_to_the_end(runs, live, beat)
+        if following is not None:
+            self._starter.start(self._live.open(owner, following))
+
+    async def _already_claimed(self, owner: Owner, run_id: str) -> None:
+        """The invocation was repeated. If the first one died, the run is to be ended, not begun again."""
+        run = await self._store.of(owner).runs.get(run_id)
+        if run is not None and run.state != "ended":
+            await self._recovery.revive(owner, run.session_id)
+
+    async def _generate(self, live: LiveRun, beat: Beat, deadline: float) -> Run | None:
+        loop = asyncio.get_running_loop()
+        remaining = deadline - self._clock()
+        interruption = loop.call_later(remaining, live.interrupt)
+        beating = asyncio.create_task(beat.run(), name=f"beat {live.run.run_id}")
+        try:
+            async with asyncio.timeout(remaining + FINISH_S):
+                return await self._generator.generate(live)
+        except TimeoutError:
+            raise RunUnfinishedError(live.run.run_id) from None
+        finally:
+            interruption.cancel()
+            beating.cancel()
+            await asyncio.wait({beating})
+
+    async def _serve_to_the_end(self, runs: SharedRuns, live: LiveRun, beat: Beat) -> None:
+        run = await runs.get(live.run.run_id)
+        if live.feed.complete:
+            if run is not None:  # who joined between the last beat and the end is served from here
+                beat.heed(run)
+            try:
+                async with asyncio.timeout(SERVE_S):
+                    await live.feed.delivered()
+            except TimeoutError:
+                log.warning("readers left behind", extra={"run_id": live.run.run_id})
+        if run is not None and run.state == "running" and run.claimed_by == live.claimed_by:
+            raise RunUnfinishedError(live.run.run_id)

@@ -1,0 +1,90 @@
+"""What other processes ask of a run that is generated here: who reads it, and whether it shall stop."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from gateway.identity.principal import AUTH_GRACE_S
+from gateway.runs.live_run import LiveRun
+from storage.errors import NotRunOwnerError, StorageError
+from storage.records import Run, RunReader
+from storage.repositories import SharedRuns
+
+BEAT_EVERY_S = 0.25
+"""So long a cancel, or a new reader, may go unnoticed; also while the model is silent."""
+
+LEASE_S = 10.0
+"""For how long a claim or beat counts as alive without another word."""
+
+log = logging.getLogger(__name__)
+
+
+class Beat:
+    """Keeps the lease of a claimed run, and does what HEAD tells.
+
+    Args:
+        runs: of the run's owner.
+        live: the run, claimed.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, *, runs: SharedRuns, live: LiveRun, clock: Callable[[], float]) -> None:
+        self._runs = runs
+        self._live = live
+        self._clock = clock
+        self._known: dict[str, RunReader] = {}
+        self._missed = False
+
+    async def run(self) -> None:
+        """Beat until the run is ours no more; cancel it when the run has ended."""
+        while not self._live.sealed and not self._live.forgotten:
+            await asyncio.sleep(BEAT_EVERY_S)
+            await self._beat()
+            await self._report_gone()
+
+    def heed(self, run: Run) -> None:
+        """Do what HEAD asks: stop, let new readers in at their cursors, let others go."""
+        if run.cancel_at is not None and not self._live.cancelled:
+            self._live.cancel()
+        now = self._clock()
+        readers = {
+            reader.connection_id: reader
+            for reader in run.readers
+            if now < reader.auth_expires_at + AUTH_GRACE_S
+        }
+        for gone in self._known.keys() - readers.keys():
+            self._live.feed.unfollow(gone)
+        for connection_id, reader in readers.items():
+            known = self._known.get(connection_id)
+            if known is None or known.nonce != reader.nonce:
+                self._live.feed.follow(connection_id, after=reader.after)
+        self._known = readers
+
+    async def _beat(self) -> None:
+        try:
+            run = await self._runs.beat(
+                self._live.run.run_id,
+                claimed_by=self._live.claimed_by,
+                lease_until=self._clock() + LEASE_S,
+                last_seq=self._live.feed.kept,
+            )
+        except NotRunOwnerError:
+            self._live.seal()
+        except StorageError:  # the slots of the log keep it safe; the next beat may succeed
+            if not self._missed:
+                log.warning("beat refused", extra={"run_id": self._live.run.run_id})
+            self._missed = True
+        else:
+            self._missed = False
+            if run is None:
+                self._live.forget()
+            else:
+                self.heed(run)
+
+    async def _report_gone(self) -> None:
+        """Take out of HEAD the readers that a post has found gone."""
+        for connection_id in [each for each in self._known if not self._live.feed.follows(each)]:
+            try:
+                await self._runs.leave(self._live.run.run_id, connection_id)
+            except StorageError:
+                return

@@ -1,0 +1,106 @@
+"""Finding what a client may follow, where each run is generated in another process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.runs.replay import Expired, Replayable, Replayer
+from gateway.runs.resume import Elsewhere
+from gateway.wire.errors import NotFoundError, RateLimitedError
+from storage.records import Connection, Owner, Run, RunReader, RunState
+from storage.repositories import SharedStore
+
+BEGUN_WITHIN_S = 5.0
+"""A run that is still queued after so long is handed to a process once more; its claim stays single."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """The process that generates the run posts to the connection, within a beat.
+
+    Attributes:
+        last_seq: at the last beat.
+        overdue: it has waited so long for a process that perhaps none was told.
+    """
+
+    session_id: str
+    state: RunState
+    last_seq: int
+    overdue: bool
+
+
+class SharedResumer:
+    """Answers who wants to follow a run from somewhere.
+
+    Args:
+        store: what the processes share.
+        replayer: makes feeds of ended runs.
+        new_id: makes nonces.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: SharedStore,
+        replayer: Replayer,
+        new_id: Callable[[], str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._replayer = replayer
+        self._new_id = new_id
+        self._clock = clock
+
+    def reader(self, connection: Connection, *, after: int = 0) -> RunReader:
+        """Return that connection as HEAD shall know it."""
+        return RunReader(
+            connection_id=connection.connection_id,
+            after=after,
+            nonce=self._new_id(),
+            auth_expires_at=connection.auth_expires_at,
+        )
+
+    async def find(
+        self, owner: Owner, run_id: str, reader: Connection, *, after: int | None
+    ) -> Replayable | Joined | Elsewhere | Expired:
+        """Make the connection a reader of a live run, or return what to follow; see `RunFinder.find`.
+
+        Raises:
+            NotFoundError: no such run of this owner.
+            RateLimitedError: too many connections read it already.
+            StorageUnavailableError: the store refuses.
+        """
+        run = await self._join(owner, run_id, reader, after)
+        if run is None:
+            raise NotFoundError
+        if run.state == "ended":
+            return await self._replayer.replay(owner, run)
+        now = self._clock()
+        if run.state == "running" and run.lease_until <= now:
+            return Elsewhere(session_id=run.session_id)
+        if not _reads(run, reader):
+            raise RateLimitedError("Too many connections read this answer.")
+        return Joined(
+            session_id=run.session_id,
+            state=run.state,
+            last_seq=run.last_seq,
+            overdue=run.state == "queued" and run.created_at + BEGUN_WITHIN_S <= now,
+        )
+
+    async def count(self, owner: Owner) -> int:
+        """Return how many runs of that owner are queued or under way."""
+        return len(await self._store.of(owner).runs.live())
+
+    async def _join(
+        self, owner: Owner, run_id: str, reader: Connection, after: int | None
+    ) -> Run | None:
+        runs = self._store.of(owner).runs
+        if after is None:
+            run = await runs.get(run_id)
+            if run is None or _reads(run, reader):
+                return run
+        return await runs.join(run_id, self.reader(reader, after=after or 0), now=self._clock())
+
+
+def _reads(run: Run, connection: Connection) -> bool:
+    return any(reader.connection_id == connection.connection_id for reader in run.readers)
