@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.frames.pack import ENTRY_EVENTS, entries, events_frame, next_events
+from gateway.frames.pack import ENTRY_EVENTS, entries, events_frame, merged, next_events
 from gateway.wire.answers import Events
 from gateway.wire.events import content_delta
 from gateway.wire.limits import FRAME_TARGET_BYTES, MESSAGE_BYTES, SPILL_ABOVE_BYTES
@@ -148,3 +148,45 @@ def test_entries_are_as_few_as_can_be() -> None:
 
 def test_no_events_are_no_entries() -> None:
     assert list(entries([])) == []
+
+
+# Deltas that may become one
+
+
+def text_of(events: list[bytes]) -> str:
+    return "".join(orjson.loads(event).get("text", "") for event in events)
+
+
+@given(st.lists(st.one_of(st.text(max_size=3_000).map(content_delta), st.just(B)), max_size=40))
+def test_merged_deltas_say_the_same_in_the_same_order(events: list[bytes]) -> None:
+    joined = merged(events)
+    assert text_of(joined) == text_of(events)
+    assert [each for each in joined if each == B] == [each for each in events if each == B]
+    before, after = [], []
+    for found, told in ((before, events), (after, joined)):
+        text = 0
+        for event in told:
+            if event == B:
+                found.append(text)  # how much had been said when it came
+            else:
+                text += len(orjson.loads(event)["text"])
+    assert before == after
+    longest = max(map(len, events), default=0)
+    assert all(len(event) <= max(FRAME_TARGET_BYTES, longest) for event in joined)
+
+
+def test_deltas_that_follow_each_other_become_one() -> None:
+    told = [
+        content_delta("a"),
+        content_delta('"é\\\n'),
+        content_delta("春🎉"),
+        B,
+        content_delta("z"),
+    ]
+    assert merged(told) == [content_delta('a"é\\\n春🎉'), B, content_delta("z")]
+
+
+def test_merging_stops_at_the_size_of_a_frame() -> None:
+    joined = merged([content_delta("x" * 100)] * 200)
+    assert [len(event) <= FRAME_TARGET_BYTES for event in joined] == [True] * len(joined)
+    assert len(joined) == 3

@@ -1,0 +1,195 @@
+"""A generation and the processes around it: what each beat says, hears and does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from gateway.identity.principal import AUTH_GRACE_S
+from gateway.runs.beat import BEAT_EVERY_S, LEASE_S, Beat
+from gateway.wire.events import content_delta
+from storage.errors import NotRunOwnerError, StorageError, StorageUnavailableError
+from storage.records import Run, RunReader
+from tests.gateway.runs.fakes import NOW, Surroundings, a_run, text_of
+from tests.gateway.runs.virtual_time import idle
+
+A_BEAT = BEAT_EVERY_S * 1.1
+"""Surely one more beat has come."""
+
+
+@dataclass
+class Head:
+    """What the processes share of one run."""
+
+    run: Run | None = field(
+        default_factory=lambda: a_run(state="running", claimed_by="claim-1", lease_until=NOW)
+    )
+    said: list[tuple[float, int]] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    failing: StorageError | None = None
+
+    async def beat(
+        self, run_id: str, *, claimed_by: str, lease_until: float, last_seq: int
+    ) -> Run | None:
+        if self.failing is not None:
+            raise self.failing
+        self.said.append((lease_until, last_seq))
+        return self.run
+
+    async def leave(self, run_id: str, connection_id: str) -> None:
+        self.left.append(connection_id)
+        self.read(*(each for each in self.readers if each.connection_id != connection_id))
+
+    @property
+    def readers(self) -> tuple[RunReader, ...]:
+        return self.run.readers if self.run else ()
+
+    def read(self, *readers: RunReader) -> None:
+        assert self.run is not None
+        self.run = replace(self.run, readers=readers)
+
+
+def reader(
+    connection_id: str, nonce: str = "1", *, after: int = 0, until: float = NOW + 900
+) -> RunReader:
+    return RunReader(connection_id=connection_id, after=after, nonce=nonce, auth_expires_at=until)
+
+
+@dataclass
+class House:
+    head: Head
+    around: Surroundings
+    now: float = NOW
+
+    def beat(self) -> Beat:
+        return Beat(runs=self.head, live=self.around.live, clock=lambda: self.now)  # type: ignore[arg-type]
+
+    def say(self, text: str) -> None:
+        self.around.live.emit([content_delta(text)])
+
+    def text(self, connection_id: str) -> str:
+        return text_of(self.around.events(connection_id))
+
+
+@pytest.fixture
+def house() -> House:
+    return House(Head(), Surroundings(at_once=True))
+
+
+@asynccontextmanager
+async def beating(house: House) -> AsyncIterator[None]:
+    task = asyncio.create_task(house.beat().run())
+    yield
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def test_it_keeps_the_lease_and_says_how_far_the_log_is(house: House) -> None:
+    async with beating(house):
+        house.say("a")
+        await asyncio.sleep(1.01)
+        assert house.head.said == [(NOW + LEASE_S, 1)] * 4
+
+
+async def test_a_new_reader_gets_what_it_lacks_and_the_rest(house: House) -> None:
+    async with beating(house):
+        house.say("a")
+        house.say("b")
+        house.head.read(reader("c1", after=1))
+        await asyncio.sleep(A_BEAT)
+        house.say("c")
+        await asyncio.sleep(3 * A_BEAT)  # the same nonce again moves nothing
+        assert house.text("c1") == "bc"
+
+
+async def test_joining_again_starts_where_it_asks(house: House) -> None:
+    async with beating(house):
+        house.say("a")
+        house.head.read(reader("c1"))
+        await asyncio.sleep(A_BEAT)
+        house.head.read(reader("c1", nonce="2"))
+        await asyncio.sleep(A_BEAT)
+        assert house.text("c1") == "aa"  # the client drops what it has
+
+
+async def test_a_reader_that_left_gets_nothing_more(house: House) -> None:
+    async with beating(house):
+        house.head.read(reader("c1"), reader("c2"))
+        await asyncio.sleep(A_BEAT)
+        house.head.read(reader("c2"))
+        await asyncio.sleep(A_BEAT)
+        house.say("a")
+        await idle()
+        assert (house.text("c1"), house.text("c2")) == ("", "a")
+
+
+async def test_a_reader_that_is_gone_is_taken_out_once(house: House) -> None:
+    async with beating(house):
+        house.head.read(reader("c1"), reader("c2"))
+        await asyncio.sleep(A_BEAT)
+        house.around.transport.leave("c1")
+        house.say("a")
+        await asyncio.sleep(5 * A_BEAT)
+        assert house.head.left == ["c1"]
+        assert house.text("c2") == "a"
+
+
+async def test_a_reader_whose_identity_is_over_gets_nothing_more(house: House) -> None:
+    async with beating(house):
+        house.head.read(reader("c1", until=NOW + 5))
+        await asyncio.sleep(A_BEAT)
+        house.now = NOW + 5 + AUTH_GRACE_S - 0.1
+        await asyncio.sleep(A_BEAT)
+        house.say("a")
+        await idle()
+        house.now += 0.2
+        await asyncio.sleep(A_BEAT)
+        house.say("b")
+        await idle()
+        assert house.text("c1") == "a"
+
+
+async def test_a_cancel_stops_the_generation_once(house: House) -> None:
+    stopped: list[bool] = []
+    house.around.live.stopped_by(lambda: stopped.append(True))
+    async with beating(house):
+        assert house.head.run is not None
+        house.head.run = replace(house.head.run, cancel_at=NOW)
+        await asyncio.sleep(5 * A_BEAT)
+    assert stopped == [True]
+    assert house.around.live.cancelled
+
+
+async def test_who_is_the_owner_no_more_posts_nothing_more(house: House) -> None:
+    stopped: list[bool] = []
+    house.around.live.stopped_by(lambda: stopped.append(True))
+    house.head.failing = NotRunOwnerError()
+    async with asyncio.timeout(1):
+        await house.beat().run()
+    house.say("a")
+    assert (stopped, house.around.live.sealed) == ([True], True)
+    assert not house.around.live.cancelled
+
+
+async def test_a_forgotten_run_is_stopped(house: House) -> None:
+    house.head.run = None
+    async with asyncio.timeout(1):
+        await house.beat().run()
+    assert house.around.live.forgotten
+
+
+async def test_a_beat_that_is_refused_is_followed_by_others(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.head.failing = StorageUnavailableError()
+    async with beating(house):
+        await asyncio.sleep(4 * A_BEAT)
+        house.head.failing = None
+        house.head.read(reader("c1"))
+        await asyncio.sleep(A_BEAT)
+        house.say("a")
+        await idle()
+        assert house.text("c1") == "a"
+    assert [record.message for record in caplog.records] == ["beat refused"]
