@@ -11,10 +11,11 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TextIO
 
-from gateway.cli.client import Fields, TerminalClient
+from gateway.cli.client import TerminalClient
 from gateway.cli.failure import INTERRUPTED, CommandFailedError
 from gateway.cli.recording import Recorder
 from gateway.cli.token import mint
+from gateway.cli.transfers import Fields
 from gateway.cli.typed_lines import typed_lines
 from gateway.settings import Settings, read_settings
 from streaming.surrogates import mend

@@ -5,18 +5,15 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Any
-from urllib.parse import urljoin, urlsplit
 
-import aiohttp
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
+from gateway.cli import transfers
 from gateway.cli.failure import CommandFailedError
+from gateway.cli.transfers import Fields
 from gateway.wire.limits import COMMAND_BYTES, MESSAGE_BYTES, SUBPROTOCOL
-
-Fields = dict[str, Any]
 
 RETRIES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 """Waits before each attempt to open a cut connection again."""
@@ -53,8 +50,8 @@ class TerminalClient:
     ) -> AsyncGenerator[Fields, None]:
         """Send a message and yield the events of its run in order, each exactly once, to the last.
 
-        A cut connection is opened again, the message sent again (its id makes that harmless), and the
-        run resumed after the last event that was yielded.
+        A message too long for one frame is uploaded first. A cut connection is opened again, the message
+        sent again (its id makes that harmless), and the run resumed after the last event that was yielded.
 
         Raises:
             CommandFailedError: the server refuses, or cannot be reached again.
@@ -63,18 +60,14 @@ class TerminalClient:
         if session_id is not None:
             send["session_id"] = session_id
         if len(orjson.dumps(send)) > COMMAND_BYTES:
-            raise CommandFailedError(f"the message is longer than {COMMAND_BYTES:,} bytes")
+            send["upload_id"] = await self._uploaded(f"{command_id}-text", send.pop("content"))
         run_id, after, cuts = "", 0, 0
         await self._say(send)
         while True:
             frame = await self._hear()
             if frame is None:
                 cuts += 1
-                if cuts > CUTS_MAX:
-                    raise CommandFailedError(
-                        f"the connection to {self._url} is cut again and again"
-                    )
-                await self._reconnect()
+                await self._reconnect(cuts)
                 again = {"type": "resume", "run_id": run_id, "after": after}
                 await self._say(again if run_id else send)
                 continue
@@ -111,7 +104,28 @@ class TerminalClient:
             why = ready["message"] if ready and ready["type"] == "error" else "no `ready` came"
             raise CommandFailedError(f"{self._url} does not let us in: {why}")
 
-    async def _reconnect(self) -> None:
+    async def _uploaded(self, command_id: str, content: str) -> str:
+        """Upload a text; return the id that the server knows it by."""
+        body = content.encode()
+        digest = hashlib.sha256(body).hexdigest()
+        upload = {"type": "upload", "id": command_id, "bytes": len(body), "sha256": digest}
+        cuts = 0
+        await self._say(upload)
+        while True:
+            frame = await self._hear()
+            if frame is None:
+                cuts += 1
+                await self._reconnect(cuts)
+                await self._say(upload)
+            elif frame["type"] == "error":
+                raise CommandFailedError(frame["message"])
+            elif frame["type"] == "upload_ready" and frame["id"] == command_id:
+                await transfers.store(self._url, frame, body)
+                return str(frame["upload_id"])
+
+    async def _reconnect(self, cuts: int) -> None:
+        if cuts > CUTS_MAX:
+            raise CommandFailedError(f"the connection to {self._url} is cut again and again")
         for wait in RETRIES_S:
             await asyncio.sleep(wait)
             with suppress(CommandFailedError):
@@ -141,28 +155,10 @@ class TerminalClient:
         """Return the events of that run that follow number `after`; none beyond a gap."""
         if frame.get("run_id") != run_id:
             return []
-        frame = await self._whole(frame)
+        if frame["type"] == "payload":
+            frame = await transfers.fetch(self._url, frame)
         known = after + 1 - frame.get("first_seq", after + 2)
         return frame["events"][known:] if known >= 0 and "events" in frame else []
-
-    async def _whole(self, frame: Fields) -> Fields:
-        """Return the frame that a `payload` stands for; any other frame as it is."""
-        if frame["type"] != "payload":
-            return frame
-        parts = urlsplit(self._url)
-        origin = f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}"
-        try:
-            async with (
-                aiohttp.ClientSession() as session,
-                session.get(urljoin(origin, frame["url"])) as response,
-            ):
-                body = await response.read()
-        except (aiohttp.ClientError, TimeoutError):
-            body = b""
-        if hashlib.sha256(body).hexdigest() != frame["sha256"]:
-            raise CommandFailedError("a part of the answer could not be fetched")
-        whole: Fields = orjson.loads(body)
-        return whole
 
 
 def _run_of(frame: Fields, command_id: str) -> str:

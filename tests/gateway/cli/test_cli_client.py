@@ -4,11 +4,12 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 import pytest
-from aiohttp import web
+from aiohttp import BodyPartReader, web
 
 from gateway.cli import client as client_module
 from gateway.cli.client import CUTS_MAX, TerminalClient
@@ -18,6 +19,7 @@ from tests.gateway.cli.fake_gateway import (
     STARTED,
     Client,
     FakeGateway,
+    Script,
     delta,
     fake_gateway,
     whole_answer,
@@ -222,7 +224,7 @@ async def served(body: bytes | None) -> AsyncIterator[tuple[str, list[str]]]:
     asked: list[str] = []
 
     async def answer(request: web.Request) -> web.Response:
-        asked.append(request.path_qs)
+        asked.append(request.raw_path)
         return web.Response(status=404) if body is None else web.Response(body=body)
 
     app = web.Application()
@@ -367,9 +369,145 @@ async def test_a_token_that_fits_no_header(bad: str) -> None:
     assert gateway.headers == []
 
 
+# Uploads
+
+
+@dataclass
+class Storage:
+    """An object store on another port: takes bodies by `PUT` and by form, as `status` says."""
+
+    status: int = 204
+    origin: str = ""
+    took: list[tuple[str, str, list[str], bytes]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+
+    async def take(self, request: web.Request) -> web.Response:
+        names, body = [], b""
+        if request.method == "POST":
+            async for part in await request.multipart():
+                assert isinstance(part, BodyPartReader)
+                names.append(f"{part.name}={(await part.text()) if not part.filename else ''}")
+                body = await part.read() if part.filename else b""
+        else:
+            body = await request.read()
+        self.took.append((request.method, request.raw_path, names, body))
+        self.headers.append(dict(request.headers))
+        return web.Response(status=self.status)
+
+
+@pytest.fixture
+async def storage() -> AsyncIterator[Storage]:
+    storage = Storage()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", storage.take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    storage.origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield storage
+    await runner.cleanup()
+
+
+SIGNED = "/bucket/k?X-Amz-Credential=A%2F2&X-Amz-Security-Token=a%2Bb%3D%3D&x=%7e"
+"""Written as no library would write it again."""
+
+
+def uploading(url: str, method: str, **fields: str) -> Script:
+    async def script(client: Client) -> None:
+        await client.hello()
+        command = await client.hear("upload")
+        await client.say(type="pong")
+        await client.say(
+            type="upload_ready",
+            id=command["id"],
+            upload_id="u1",
+            url=url,
+            method=method,
+            fields=fields,
+            expires_at=1,
+        )
+        await client.accept()
+        await client.events(1, STARTED, DONE)
+
+    return script
+
+
 @pytest.mark.parametrize("content", ["x" * 33_000, "春" * 11_000, "\x01" * 6_000])
-async def test_a_message_that_fits_no_frame_is_not_sent(content: str) -> None:
-    async with fake_gateway(whole_answer) as gateway:
-        with pytest.raises(CommandFailedError, match="longer than 32,768 bytes"):
-            await ask(gateway, content)
-    assert gateway.kinds() == ["hello"]
+@pytest.mark.parametrize(
+    ("method", "fields", "form"),
+    [
+        ("PUT", {}, []),
+        ("POST", {"key": "a/b", "policy": "e30="}, ["key=a/b", "policy=e30=", "file="]),
+    ],
+)
+async def test_a_message_that_fits_no_frame_is_uploaded(
+    storage: Storage, content: str, method: str, fields: dict[str, str], form: list[str]
+) -> None:
+    async with fake_gateway(uploading(storage.origin + SIGNED, method, **fields)) as gateway:
+        events = await ask(gateway, content, session="s9")
+    assert events[-1]["type"] == "done"
+    body = content.encode()
+    assert storage.took == [(method, SIGNED, form, body)]
+    assert gateway.heard[1:] == [
+        {
+            "type": "upload",
+            "id": "c1-text",
+            "bytes": len(body),
+            "sha256": hashlib.sha256(body).hexdigest(),
+        },
+        {"type": "send", "id": "c1", "session_id": "s9", "upload_id": "u1"},
+    ]
+    assert not {"Authorization", "Cookie"} & set(storage.headers[0])
+
+
+async def test_a_signed_url_is_fetched_as_it_was_written() -> None:
+    async with served(LARGE) as (origin, asked):
+
+        async def script(client: Client) -> None:
+            await client.hello()
+            await client.accept()
+            await client.events(1, STARTED)
+            await client.say(**spilled(LARGE, origin + SIGNED))
+            await client.events(3, DONE)
+
+        async with fake_gateway(script) as gateway:
+            await ask(gateway)
+    assert asked == [SIGNED]
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+async def test_an_upload_that_is_refused(storage: Storage, method: str) -> None:
+    storage.status = 403
+    async with fake_gateway(uploading(storage.origin + "/x", method)) as gateway:
+        with pytest.raises(CommandFailedError, match="could not be uploaded"):
+            await ask(gateway, "x" * 33_000)
+    assert gateway.kinds() == ["hello", "upload"]
+
+
+async def test_an_upload_that_nobody_takes() -> None:
+    async with fake_gateway(uploading("http://127.0.0.1:9/x", "POST")) as gateway:
+        with pytest.raises(CommandFailedError, match="could not be uploaded"):
+            await ask(gateway, "x" * 33_000)
+
+
+async def test_a_message_longer_than_the_server_takes_is_told_in_its_words() -> None:
+    async def script(client: Client) -> None:
+        await client.hello()
+        command = await client.hear("upload")
+        await client.say(
+            type="error", id=command["id"], code="payload.too_large", message="Too long."
+        )
+
+    async with fake_gateway(script) as gateway:
+        with pytest.raises(CommandFailedError, match="Too long"):
+            await ask(gateway, "x" * 33_000)
+
+
+async def test_an_upload_is_asked_for_again_after_a_cut(storage: Storage) -> None:
+    async def first(client: Client) -> None:
+        await client.hello()
+        await client.hear("upload")
+
+    async with fake_gateway(first, uploading(storage.origin + "/x", "PUT")) as gateway:
+        await ask(gateway, "x" * 33_000)
+    assert gateway.kinds() == ["hello", "upload", "hello", "upload", "send"]
