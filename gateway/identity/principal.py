@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from storage.records import Owner
 
-USER_ID = re.compile(r"[A-Za-z0-9_.:@=-]{1,128}")
-"""Form of a user id (the `sub` of a token). It cannot hold the separator of a storage key."""
+USER_ID = re.compile(r"[A-Za-z0-9_.:@=|+-]{1,128}")
+"""Form of a user id, the `sub` of a token: UUIDs, mail addresses, `auth0|5f7c...`. It holds no separator of
+a storage key (`#`, `/`), which escapes the rest, and nothing that means something to a log or a page.
+"""
 
 TENANT_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Form of a tenant id, which comes from the configuration only."""

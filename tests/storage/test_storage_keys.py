@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from storage.keys import IdSource, blob_key, is_blob_key, owns, run_id
 from storage.records import Owner
 
-USER_ID = st.text(string.ascii_letters + string.digits + "_.:@=-", min_size=1, max_size=128)
+USER_ID = st.text(string.ascii_letters + string.digits + "_.:@=|+-", min_size=1, max_size=128)
 ANY = st.text(st.characters(codec=None), max_size=130)
 OWNERS = st.builds(Owner, tenant_id=ANY, user_id=USER_ID | ANY)
 
