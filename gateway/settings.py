@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from gateway.identity.issuers import Issuer, is_user_pool, make_issuer, read_issuers
 from gateway.identity.principal import TENANT_ID
 
 PREFIX = "MAKOTO_"
@@ -37,9 +38,14 @@ def _parsed(value: object) -> object:
     return orjson.loads(value) if isinstance(value, str) else value
 
 
+def _issuers(value: object) -> object:
+    return read_issuers(value) if isinstance(value, str) else value
+
+
 Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
+_ONE_ISSUER = frozenset({"issuer", "jwks_url", "audience", "token_use", "tenant"})
 _OTHER_NAMES = {
     "openai_api_key": "OPENAI_API_KEY",
     "openai_base_url": "OPENAI_BASE_URL",
@@ -87,7 +93,9 @@ class Settings(BaseModel):
     issuer: str | None = Field(
         None, description="`iss` of the tokens to accept; unset: the server is its own issuer"
     )
-    jwks_url: str | None = Field(None, description="where that issuer publishes its keys")
+    jwks_url: str | None = Field(
+        None, description="where it publishes its keys; a Cognito user pool's need not be named"
+    )
     audience: Listed = Field((), description="accepted `aud` (or `client_id` of access tokens)")
     token_use: Literal["access", "id"] | None = Field(
         None, description="Amazon Cognito's kind of token to accept; unset: not checked"
@@ -96,6 +104,11 @@ class Settings(BaseModel):
         "default",
         pattern=f"^{TENANT_ID.pattern}$",
         description="the tenant that the issuer speaks for",
+    )
+    issuers: Annotated[tuple[Issuer, ...], BeforeValidator(_issuers)] = Field(
+        (),
+        description="instead of the five above, several: a JSON list of objects with `issuer`, "
+        "`jwks_url`, `audience` (a list), `token_use` and `tenant`",
     )
     query_token: bool = Field(
         False, description="accept a token as `?token=` (URLs end up in logs: leave it off)"
@@ -151,15 +164,38 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> "Settings":
-        if (self.issuer is None) != (self.jwks_url is None):
-            raise ValueError("MAKOTO_ISSUER and MAKOTO_JWKS_URL go together")
-        if self.issuer is not None and not self.audience:
-            raise ValueError("MAKOTO_AUDIENCE must name at least one audience of the issuer")
+        self._check_issuers()
         if self.azure_endpoint and not (self.azure_api_key and self.azure_deployment):
             raise ValueError(
                 "AZURE_OPENAI_ENDPOINT needs AZURE_OPENAI_API_KEY and AZURE_OPENAI_DEPLOYMENT"
             )
         return self
+
+    def _check_issuers(self) -> None:
+        if self.issuers and self.model_fields_set & _ONE_ISSUER:
+            one = min(self.model_fields_set & _ONE_ISSUER)
+            raise ValueError(f"MAKOTO_ISSUERS and {variable(one)} exclude each other")
+        if self.issuer is None and (self.jwks_url or self.audience or self.token_use):
+            raise ValueError("MAKOTO_ISSUER is missing: the other settings of one are there")
+        if self.issuer and not (self.jwks_url or is_user_pool(self.issuer)):
+            raise ValueError("MAKOTO_JWKS_URL must say where the issuer publishes its keys")
+        if self.issuer and not self.audience:
+            raise ValueError("MAKOTO_AUDIENCE must name at least one audience of the issuer")
+        self.trusted_issuers()
+
+    def trusted_issuers(self) -> tuple[Issuer, ...]:
+        """Return the issuers whose tokens are accepted; none: the server is its own."""
+        if self.issuer is None:
+            return self.issuers
+        return (
+            make_issuer(
+                self.issuer,
+                jwks_url=self.jwks_url,
+                audience=self.audience,
+                token_use=self.token_use,
+                tenant=self.tenant,
+            ),
+        )
 
 
 def read_settings(

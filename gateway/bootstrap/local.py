@@ -10,15 +10,13 @@ from pathlib import Path
 
 from gateway.bootstrap.generation import make_generator, open_model
 from gateway.bootstrap.handlers import Foundation
+from gateway.bootstrap.identity import make_verifier
 from gateway.frames.spill import Spill
 from gateway.identity.admission import Admission
-from gateway.identity.claims import TokenRules
 from gateway.identity.handshake import HandshakePolicy
-from gateway.identity.jwks import JwksCache
-from gateway.identity.jwks_http import fetch_jwks
 from gateway.identity.local_issuer import LocalIssuer
 from gateway.identity.local_key import load_or_create_key
-from gateway.identity.verifier import TokenVerifier, TrustedIssuer
+from gateway.identity.verifier import TokenVerifier
 from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.replay import Replayer
@@ -77,8 +75,9 @@ async def open_foundation(
     stack.push_async_callback(store.aclose)
     blobs = await open_file_blobs(settings.data_dir)
     stack.push_async_callback(blobs.aclose)
-    issuer = None if settings.issuer else await local_issuer(settings)
-    verifier = TokenVerifier([issuer.trusted() if issuer else _trusted(settings)])
+    trusted = settings.trusted_issuers()
+    issuer = None if trusted else await local_issuer(settings)
+    verifier = TokenVerifier([issuer.trusted()]) if issuer else make_verifier(trusted, clock=clock)
     stack.push_async_callback(verifier.aclose)
     model = model or await open_model(settings, stack=stack)
 
@@ -125,23 +124,6 @@ async def local_issuer(settings: Settings) -> LocalIssuer:
     """
     key = await asyncio.to_thread(load_or_create_key, Path(settings.data_dir) / KEY_FILE)
     return LocalIssuer(key, issuer=LOCAL_ISSUER, audience=LOCAL_AUDIENCE, tenant_id=settings.tenant)
-
-
-def _trusted(settings: Settings) -> TrustedIssuer:
-    assert settings.issuer is not None
-    assert settings.jwks_url is not None
-    try:
-        return TrustedIssuer(
-            rules=TokenRules(
-                issuer=settings.issuer,
-                audience=frozenset(settings.audience),
-                tenant_id=settings.tenant,
-                token_use=settings.token_use,
-            ),
-            keys=JwksCache(settings.jwks_url, fetch=fetch_jwks, clock=time.monotonic),
-        )
-    except ValueError as exc:
-        raise SettingsError(str(exc)) from None
 
 
 def _policy(settings: Settings, own_origins: frozenset[str]) -> HandshakePolicy:

@@ -36,8 +36,9 @@ def mint(settings: Settings, *, user: str, minutes: int) -> str:
         CommandFailedError: another issuer is configured, or the user or the time is not valid.
         LocalKeyError: the key cannot be used.
     """
-    if settings.issuer is not None:
-        raise CommandFailedError(f"tokens come from {settings.issuer}, not from this server")
+    if trusted := settings.trusted_issuers():
+        names = ", ".join(issuer.rules.issuer for issuer in trusted)
+        raise CommandFailedError(f"tokens come from {names}, not from this server")
     try:
         Path(settings.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway.identity.issuers import make_issuer
 from gateway.settings import Settings, SettingsError, read_settings, variable
 from gateway.settings_table import README, settings_table, with_table
 
@@ -18,6 +19,7 @@ AZURE = {
     "AZURE_OPENAI_API_KEY": "secret-azure-key",
     "AZURE_OPENAI_DEPLOYMENT": "chat",
 }
+POOL = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_EXAMPLE"
 FIELDS = sorted(Settings.model_fields)
 
 
@@ -66,8 +68,11 @@ VALUES: dict[str, tuple[str, Any]] = {
         ("https://a.example", "https://b.example:8443"),
     ),
     "trusted_proxies": ("127.0.0.1,::1", ("127.0.0.1", "::1")),
-    "token_use": ("id", "id"),
     "tenant": ("acme", "acme"),
+    "issuers": (
+        '[{"issuer": "urn:a", "jwks_url": "https://a.example/", "audience": ["b"], "tenant": "t"}]',
+        (make_issuer("urn:a", jwks_url="https://a.example/", audience=["b"], tenant="t"),),
+    ),
     "query_token": ("true", True),
     "openai_api_key": ("sk-1", "sk-1"),
     "openai_base_url": ("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1"),
@@ -92,8 +97,9 @@ VALUES: dict[str, tuple[str, Any]] = {
     "purge_s": ("1", 1.0),
 }
 TOGETHER = {
-    "issuer", "jwks_url", "audience", "azure_endpoint", "azure_api_key", "azure_deployment"
-}  # fmt: skip
+    *("issuer", "jwks_url", "audience", "token_use", "azure_endpoint", "azure_api_key"),
+    "azure_deployment",
+}
 
 
 def test_the_table_of_values_is_whole() -> None:
@@ -115,6 +121,66 @@ def test_settings_that_go_together() -> None:
     read_issuer, read_azure = read(**ISSUER), read(**AZURE)
     assert (read_issuer.issuer, read_issuer.audience) == ("https://id.example/pool", ("chat",))
     assert (read_azure.azure_api_key, read_azure.azure_deployment) == ("secret-azure-key", "chat")
+
+
+# Issuers
+
+
+def test_without_an_issuer_the_server_is_its_own() -> None:
+    assert read(MAKOTO_TENANT="acme").trusted_issuers() == ()
+
+
+def test_one_issuer_has_a_short_form() -> None:
+    settings = read(**ISSUER, MAKOTO_TENANT="acme", MAKOTO_TOKEN_USE="id")
+    assert settings.trusted_issuers() == (
+        make_issuer(
+            "https://id.example/pool",
+            jwks_url="https://id.example/keys",
+            audience=["chat"],
+            token_use="id",
+            tenant="acme",
+        ),
+    )
+
+
+def test_a_user_pool_needs_no_place_of_its_keys() -> None:
+    (pool,) = read(
+        MAKOTO_ISSUER=POOL, MAKOTO_AUDIENCE="client-1", MAKOTO_TOKEN_USE="access"
+    ).trusted_issuers()
+    assert pool.jwks_url == f"{POOL}/.well-known/jwks.json"
+
+
+def test_several_issuers_are_a_list() -> None:
+    text, issuers = VALUES["issuers"]
+    assert read(MAKOTO_ISSUERS=text).trusted_issuers() == issuers
+
+
+@pytest.mark.parametrize(
+    "name", [*ISSUER, "MAKOTO_TOKEN_USE", "MAKOTO_TENANT"], ids=lambda name: name
+)
+def test_the_list_and_the_short_form_exclude_each_other(name: str) -> None:
+    value = {**ISSUER, "MAKOTO_TOKEN_USE": "id", "MAKOTO_TENANT": "acme"}[name]
+    with pytest.raises(SettingsError) as caught:
+        read(MAKOTO_ISSUERS=VALUES["issuers"][0], **{name: value})
+    assert str(caught.value) == f"MAKOTO_ISSUERS and {name} exclude each other"
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({**ISSUER, "MAKOTO_JWKS_URL": "http://id.example/keys"}, "must be https"),
+        ({"MAKOTO_ISSUER": POOL, "MAKOTO_AUDIENCE": "a"}, "token_use, access or id"),
+        ({"MAKOTO_ISSUERS": "[{}]"}, "MAKOTO_ISSUERS: entry 1: issuer must be a text"),
+        ({"MAKOTO_ISSUERS": "issuer"}, "MAKOTO_ISSUERS: not JSON"),
+        ({"MAKOTO_TOKEN_USE": "id"}, "MAKOTO_ISSUER is missing"),
+        ({"MAKOTO_AUDIENCE": "chat"}, "MAKOTO_ISSUER is missing"),
+    ],
+)
+def test_an_issuer_that_cannot_be_trusted_is_one_line(environ: dict[str, str], says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(environ=environ)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 # Overrides
