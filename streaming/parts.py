@@ -3,20 +3,19 @@
 The parser turns what a provider sends into these parts, in the order in which they become known.
 Match on them and end with `typing.assert_never`: `Part` lists them all.
 
-Parts are values: compare them, keep them, never change one. A type checker refuses an assignment
-(every field is `Final`); the interpreter does not, because building a frozen dataclass costs
-three times as much (270 against 80 ns) and several parts are built for every fragment of a reply.
+Parts are values: compare them, keep them; nothing can change one. Several are built for every fragment
+of a reply, so they are `msgspec` structs: building one costs 45 to 55 ns, a frozen dataclass 270.
 """
 
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
+
+from msgspec import Struct
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 """A decoded JSON value; integers outside 64 bits are floats, strings hold no lone surrogates."""
 
 
-@dataclass(slots=True)
-class FieldDelta:
+class FieldDelta(Struct, frozen=True, gc=False):
     """Text to append to a streamed string field.
 
     Attributes:
@@ -25,13 +24,12 @@ class FieldDelta:
         call: Which call of the reply, numbered from 0 in the order in which they began.
     """
 
-    name: Final[str]
-    text: Final[str]
-    call: Final[int] = 0
+    name: str
+    text: str
+    call: int = 0
 
 
-@dataclass(slots=True)
-class FieldDone:
+class FieldDone(Struct, frozen=True):
     """A streamed string field is complete; no more `FieldDelta` of this name and call follows.
 
     Attributes:
@@ -39,12 +37,11 @@ class FieldDone:
         call: Which call of the reply, numbered from 0.
     """
 
-    name: Final[str]
-    call: Final[int] = 0
+    name: str
+    call: int = 0
 
 
-@dataclass(slots=True)
-class FieldValue:
+class FieldValue(Struct, frozen=True):
     """A field that is not streamed, or a streamed one that is not a string, with its whole value.
 
     Attributes:
@@ -53,13 +50,12 @@ class FieldValue:
         call: Which call of the reply, numbered from 0.
     """
 
-    name: Final[str]
-    value: Final[JsonValue]
-    call: Final[int] = 0
+    name: str
+    value: JsonValue
+    call: int = 0
 
 
-@dataclass(slots=True)
-class CallStarted:
+class CallStarted(Struct, frozen=True):
     """A function call began; it precedes every other part of its call.
 
     It comes again with the same number when a provider sends the name late or in pieces; the
@@ -71,13 +67,12 @@ class CallStarted:
         name: The function's name; empty when the provider sent none by now.
     """
 
-    call: Final[int]
-    id: Final[str]
-    name: Final[str]
+    call: int
+    id: str
+    name: str
 
 
-@dataclass(slots=True)
-class ArgumentsDelta:
+class ArgumentsDelta(Struct, frozen=True):
     """Text to append to the arguments of a call that is not parsed field by field.
 
     Attributes:
@@ -85,34 +80,31 @@ class ArgumentsDelta:
         text: A piece of the arguments' JSON text as the provider sent it; never empty.
     """
 
-    call: Final[int]
-    text: Final[str]
+    call: int
+    text: str
 
 
-@dataclass(slots=True)
-class TextDelta:
+class TextDelta(Struct, frozen=True):
     """Text to append to the plain content of the reply, beside or instead of a call.
 
     Attributes:
         text: Never empty, never half of a character.
     """
 
-    text: Final[str]
+    text: str
 
 
-@dataclass(slots=True)
-class RefusalDelta:
+class RefusalDelta(Struct, frozen=True):
     """Text to append to the model's refusal to answer.
 
     Attributes:
         text: Never empty, never half of a character.
     """
 
-    text: Final[str]
+    text: str
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What the provider counted; when several come, the last one counts.
 
     Attributes:
@@ -123,15 +115,14 @@ class Usage:
         reasoning_tokens: Those of `completion_tokens` that are not shown.
     """
 
-    prompt_tokens: Final[int]
-    completion_tokens: Final[int]
-    total_tokens: Final[int]
-    cached_tokens: Final[int] = 0
-    reasoning_tokens: Final[int] = 0
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
-@dataclass(slots=True)
-class Finished:
+class Finished(Struct, frozen=True):
     """The provider said why the model stopped; usage, even a late delta, may still follow.
 
     A reply whose stream ended without this part was cut.
@@ -140,7 +131,7 @@ class Finished:
         reason: The provider's word: `stop`, `length`, `tool_calls`, `content_filter`, ...
     """
 
-    reason: Final[str]
+    reason: str
 
 
 FieldPart: TypeAlias = FieldDelta | FieldDone | FieldValue
