@@ -100,7 +100,7 @@ class JwksCache:
         self._fetched_at = -math.inf
         self._attempted_at = -math.inf
         self._attempt_failed = False
-        self._absent_until: dict[str, float] = {}
+        self._absent_since: dict[str, float] = {}
         self._refresh: asyncio.Task[bool] | None = None
         self._closed = False
 
@@ -114,20 +114,9 @@ class JwksCache:
         Raises:
             KeysUnavailableError: the issuer could not be asked; the token may be good.
         """
-        key = self._keys.get(kid)
-        if key is not None:
-            if not self._is_within(self._policy.max_age_s, self._fetched_at):
-                self._start_refresh_if_due(None)
-            return key
-        if self._clock() < self._absent_until.get(kid, 0):
-            return None
-        asked = await self._ask_if_due(kid)
-        key = self._keys.get(kid)
-        if key is None:
-            if not self._keys or self._attempt_failed:
-                raise KeysUnavailableError("the issuer's keys could not be fetched")
-            if asked:
-                self._remember_absent(kid)
+        key = self._keys.get(kid) or await self._ask(kid)
+        if key is not None and not self._is_within(self._policy.max_age_s, self._fetched_at):
+            self._start_refresh_if_due(None)
         return key
 
     async def settle(self) -> None:
@@ -143,6 +132,18 @@ class JwksCache:
         if refresh is not None:
             refresh.cancel()
             await asyncio.wait({refresh}, timeout=CLOSE_WAIT_S)
+
+    async def _ask(self, kid: str) -> PublicKey | None:
+        if self._is_within(self._policy.absent_s, self._absent_since.get(kid, -math.inf)):
+            return None
+        asked = await self._ask_if_due(kid)
+        key = self._keys.get(kid)
+        if key is None:
+            if not self._keys or self._attempt_failed:
+                raise KeysUnavailableError("the issuer's keys could not be fetched")
+            if asked:
+                self._remember_absent(kid)
+        return key
 
     async def _ask_if_due(self, kid: str) -> bool:
         """Wait for a refresh, a new one or the one under way; tell whether there was any."""
@@ -247,10 +248,10 @@ class JwksCache:
         return -self._policy.refresh_gap_s <= passed < seconds
 
     def _remember_absent(self, kid: str) -> None:
-        self._absent_until.pop(kid, None)
-        if len(self._absent_until) >= self._policy.absent_limit:
-            del self._absent_until[next(iter(self._absent_until))]
-        self._absent_until[kid] = self._clock() + self._policy.absent_s
+        self._absent_since.pop(kid, None)
+        if len(self._absent_since) >= self._policy.absent_limit:
+            del self._absent_since[next(iter(self._absent_since))]
+        self._absent_since[kid] = self._clock()
 
 
 def _answers_all(ended: asyncio.Task[bool]) -> bool:
