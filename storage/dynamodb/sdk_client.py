@@ -13,8 +13,8 @@ from storage.dynamodb.attempts import (
 )
 from storage.dynamodb.faults import AttemptFailedError, fault_of
 from storage.dynamodb.json_format import encoded
-from storage.dynamodb.sigv4 import Credentials
 from storage.errors import StorageUnavailableError
+from storage.sigv4 import Credentials
 
 _CONNECTIONS: Final = 50
 

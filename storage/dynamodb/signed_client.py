@@ -23,7 +23,7 @@ from storage.dynamodb.attempts import (
 )
 from storage.dynamodb.faults import AttemptFailedError, fault_of
 from storage.dynamodb.json_format import decoded, encoded
-from storage.dynamodb.sigv4 import Credentials, Scope, signed
+from storage.sigv4 import Credentials, Scope, signed
 
 _CONTENT_TYPE: Final = "application/x-amz-json-1.0"
 _TARGET: Final = "DynamoDB_20120810"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qsl, quote
 
-_ALGORITHM: Final = "AWS4-HMAC-SHA256"
+ALGORITHM: Final = "AWS4-HMAC-SHA256"
 _UNRESERVED: Final = "-_.~"
 
 
@@ -60,7 +60,7 @@ def signed(
         credentials: of whoever asks.
         now: Unix time in seconds; AWS accepts five minutes of difference.
     """
-    moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    moment = moment_of(now)
     sent = {**headers, "X-Amz-Date": moment}
     if credentials.session_token is not None:
         sent["X-Amz-Security-Token"] = credentials.session_token
@@ -77,15 +77,34 @@ def signed(
             hashlib.sha256(body).hexdigest(),
         )
     )
-    reach = f"{moment[:8]}/{scope.region}/{scope.service}/aws4_request"
-    digest = hashlib.sha256(request.encode()).hexdigest()
-    key = _signing_key(credentials.secret_access_key, reach)
-    signature = _hmac(key, "\n".join((_ALGORITHM, moment, reach, digest))).hex()
+    reach = reach_of(scope, moment)
+    signature = signature_of(text_to_sign(request, moment, reach), reach, credentials)
     sent["Authorization"] = (
-        f"{_ALGORITHM} Credential={credentials.access_key_id}/{reach},"
+        f"{ALGORITHM} Credential={credentials.access_key_id}/{reach},"
         f" SignedHeaders={names}, Signature={signature}"
     )
     return sent
+
+
+def moment_of(now: float) -> str:
+    """Return a Unix time in seconds as signatures name it; fractions are dropped."""
+    return datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def reach_of(scope: Scope, moment: str) -> str:
+    """Return what follows the access key id in a credential: day, region, service."""
+    return f"{moment[:8]}/{scope.region}/{scope.service}/aws4_request"
+
+
+def text_to_sign(request: str, moment: str, reach: str) -> str:
+    """Return what is signed of a canonical request."""
+    digest = hashlib.sha256(request.encode()).hexdigest()
+    return "\n".join((ALGORITHM, moment, reach, digest))
+
+
+def signature_of(text: str, reach: str, credentials: Credentials) -> str:
+    """Return the signature of a text, in lowercase hexadecimal digits."""
+    return _hmac(_signing_key(credentials.secret_access_key, reach), text).hex()
 
 
 def _canonical_query(query: str) -> str:

@@ -16,7 +16,7 @@ from botocore.credentials import Credentials as SdkCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.dynamodb.sigv4 import Credentials, Scope, signed
+from storage.sigv4 import Credentials, Scope, signed
 
 KEY = Credentials(
     access_key_id="AKIDEXAMPLE", secret_access_key="wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
