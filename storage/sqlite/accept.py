@@ -37,7 +37,8 @@ def accept(connection: sqlite3.Connection, key: Key, acceptance: Acceptance) -> 
         return Duplicate(run=stored) if same else Refused(why="conflict")
     if not _has_place(connection, key, acceptance):
         return Refused(why="not_found")
-    live = live_in_session(connection, key, run.session_id)
+    is_new = acceptance.new_session is not None  # then nothing of it needs to be looked for
+    live = () if is_new else live_in_session(connection, key, run.session_id)
     if len(live) > (0 if acceptance.if_busy == "reject" else MAX_QUEUED_RUNS):
         return Refused(why="busy")
     if acceptance.new_session is None:
@@ -45,7 +46,7 @@ def accept(connection: sqlite3.Connection, key: Key, acceptance: Acceptance) -> 
     else:
         _add_session(connection, key, acceptance.new_session)
     if acceptance.message is not None:
-        add_question(connection, key, acceptance.message)
+        add_question(connection, key, acceptance.message, is_first=is_new)
     run = replace(run, cancel_at=_early_cancel(connection, key, run))
     context, claim = None, acceptance.claim
     if claim is not None and not live and run.cancel_at is None:

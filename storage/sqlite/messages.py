@@ -67,13 +67,17 @@ class SqliteMessages:
         )
 
 
-def add_question(connection: sqlite3.Connection, key: Key, message: Message) -> None:
+def add_question(
+    connection: sqlite3.Connection, key: Key, message: Message, *, is_first: bool
+) -> None:
     """Store a user's message at the end of its session."""
-    (turn,) = connection.execute(
-        "SELECT COALESCE(MAX(turn), 0) + 1 FROM messages"
-        " WHERE tenant_id = ? AND user_id = ? AND session_id = ?",
-        (*key, message.session_id),
-    ).fetchone()
+    turn = 1
+    if not is_first:
+        (turn,) = connection.execute(
+            "SELECT COALESCE(MAX(turn), 0) + 1 FROM messages"
+            " WHERE tenant_id = ? AND user_id = ? AND session_id = ?",
+            (*key, message.session_id),
+        ).fetchone()
     _insert(connection, key, message, turn, 0)
 
 

@@ -155,11 +155,16 @@ class DatabaseThread(ABC):
     def _perform(self, batch: Sequence[Job[Any]]) -> None:
         """Give every job of the batch a result or an error."""
 
+    @abstractmethod
+    def _rest(self) -> None:
+        """Get ready for the next batch, while nobody waits."""
+
     def _main(self) -> None:
         try:
             while batch := self._take():
                 self._perform(batch)
                 self._loop.call_soon_threadsafe(self._deliver, batch)
+                self._rest()
         finally:
             self._connection.close()
             with contextlib.suppress(RuntimeError):  # the loop was closed without `aclose`
@@ -197,6 +202,9 @@ class Reader(DatabaseThread):
             else:
                 self._read(job)
 
+    def _rest(self) -> None:
+        """A reader is always ready."""
+
     def _read(self, job: Job[Any]) -> None:
         try:
             self._connection.execute("BEGIN")
@@ -210,7 +218,8 @@ class Reader(DatabaseThread):
 class Writer(DatabaseThread):
     """Writes all jobs that wait in one transaction: one commit, and at most one wait for the disk.
 
-    Each job runs inside a savepoint, so that a failing one leaves no trace and spoils no neighbour.
+    Each job of several runs inside a savepoint, so that a failing one leaves no trace and spoils no
+    neighbour.
     """
 
     def __init__(self, name: str, connection: sqlite3.Connection, *, patience: float) -> None:
@@ -220,6 +229,9 @@ class Writer(DatabaseThread):
     def _perform(self, batch: Sequence[Job[Any]]) -> None:
         try:
             if self._begin(batch):
+                if len(batch) == 1:
+                    self._attempt_alone(batch[0])
+                    return
                 for job in batch:
                     self._attempt(job)
                 self._connection.execute("COMMIT")
@@ -250,6 +262,17 @@ class Writer(DatabaseThread):
         if self._synchronous != level:
             self._connection.execute(f"PRAGMA synchronous={level}")
             self._synchronous = level
+
+    def _rest(self) -> None:
+        """Most batches wait for no disk; one that did must not cost the next one a statement."""
+        self._synchronise("NORMAL")
+
+    def _attempt_alone(self, job: Job[Any]) -> None:
+        if job.abandoned:
+            job.error = StorageUnavailableError("nobody waits for it any more")
+        else:
+            job.perform(self._connection)
+        self._connection.execute("COMMIT" if job.error is None else "ROLLBACK")
 
     def _attempt(self, job: Job[Any]) -> None:
         if job.abandoned:

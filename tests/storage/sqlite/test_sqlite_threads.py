@@ -116,6 +116,19 @@ async def test_a_failing_job_spoils_no_neighbour(traced: Traced, path: Path) -> 
     assert notes(path) == {"first", "last"}
 
 
+async def test_a_job_alone_that_fails_leaves_no_trace(traced: Traced, path: Path) -> None:
+    def half(connection: sqlite3.Connection) -> None:
+        insert("half")(connection)
+        raise ZeroDivisionError
+
+    await traced.writer.call(insert("before"))
+    with pytest.raises(ZeroDivisionError):
+        await traced.writer.call(half)
+    await traced.writer.call(insert("behind"))
+    assert notes(path) == {"before", "behind"}
+    assert traced.starting("SAVEPOINT") == []
+
+
 @pytest.mark.parametrize(
     ("durable", "level"), [([False, False], "NORMAL"), ([False, True], "FULL")], ids=str
 )
@@ -133,9 +146,10 @@ async def test_a_batch_waits_for_the_disk_if_one_of_its_jobs_must(
     traced.released.set()
     await asyncio.gather(held, *calls)
 
-    await traced.writer.call(lambda connection: None, durable=level == "FULL")
+    await traced.writer.call(lambda connection: None)  # which must find it as it likes it
     pragmas = traced.starting("PRAGMA")
-    assert pragmas == ([] if level == "NORMAL" else ["PRAGMA synchronous=FULL"])
+    both = ["PRAGMA synchronous=FULL", "PRAGMA synchronous=NORMAL"]
+    assert pragmas == ([] if level == "NORMAL" else both)
 
 
 async def test_a_full_database_fails_whole_jobs_and_works_again(traced: Traced, path: Path) -> None:
