@@ -107,6 +107,7 @@ def ministack(**environment: str) -> Iterator[Engine]:
                 "SFTP_ENABLED": "0",
                 "IOT_MTLS_ENABLED": "0",
                 "TMPDIR": folder,
+                "STATE_DIR": folder,  # of its user pools' keys
                 **environment,
             },
             folder=folder,
