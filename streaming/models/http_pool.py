@@ -75,6 +75,7 @@ class ConnectionPool:
         for connection in list(self._open):
             connection.transport.abort()
         if self._open:
+            self._none_open.clear()  # it was set whenever the last connection had ended
             await self._none_open.wait()
 
     # Called by the connections

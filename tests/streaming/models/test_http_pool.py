@@ -441,6 +441,15 @@ async def test_closing_the_pool_ends_everything(serve: Serve) -> None:
         assert not caught.value.retryable
 
 
+async def test_closing_waits_for_connections_also_after_there_were_none(serve: Serve) -> None:
+    async with serve(in_turn(closing_on_the_second(), answer)) as (_, pool):
+        await whole(await pool.exchange(REQUEST))
+        await whole(await pool.exchange(REQUEST))  # the first connection has ended meanwhile
+        assert len(pool._open) == 1
+        await pool.aclose()
+        assert not pool._open
+
+
 async def test_a_connection_made_after_the_pool_was_closed_is_not_used(
     certificate: Certificate,
 ) -> None:
