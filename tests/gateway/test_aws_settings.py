@@ -23,7 +23,7 @@ def test_each_variable_is_read() -> None:
         {
             "AWS_REGION": "eu-west-1",
             "AWS_ACCESS_KEY_ID": "AKIA",
-            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_SECRET_ACCESS_KEY": "hidden",
             "AWS_SESSION_TOKEN": "token",
             "AWS_ENDPOINT_URL": "http://127.0.0.1:4566",
             "MAKOTO_DATA_TABLE": "data",
@@ -40,7 +40,7 @@ def test_each_variable_is_read() -> None:
     )
     assert settings.region == "eu-west-1"
     assert settings.credentials == Credentials(
-        access_key_id="AKIA", secret_access_key="secret", session_token="token"
+        access_key_id="AKIA", secret_access_key="hidden", session_token="token"
     )
     assert settings.dynamodb_url == "http://127.0.0.1:4566"
     assert (settings.data_table, settings.door_table) == ("data", "door")
@@ -50,7 +50,7 @@ def test_each_variable_is_read() -> None:
     assert settings.allowed_origins == {"https://a.example", "https://b.example"}
     assert settings.model_secret == "ssm:/makoto/key"
     assert settings.posts_per_second == 50.0
-    assert "secret" not in repr(settings)
+    assert "hidden" not in repr(settings)
 
 
 def test_the_rest_is_what_the_ordinary_settings_take() -> None:
