@@ -1,9 +1,10 @@
-"""An issuer whose keys are asked for, and the time that passes meanwhile."""
+"""An issuer whose keys are asked for, a store that keeps them, and the time that passes meanwhile."""
 
 import asyncio
 from collections.abc import Callable
 
 from gateway.identity.jwks import JwksCache
+from storage.records import KeyDocument
 from tests.gateway.identity.forge import document, jwk
 
 URL = "https://issuer.example/jwks.json"
@@ -41,6 +42,36 @@ class Issuer:
         if self.error is not None:
             raise self.error
         return self.document
+
+
+class Documents:
+    """A store that can be down, or keep its askers waiting."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, KeyDocument] = {}
+        self.error: Exception | None = None
+        self.open = asyncio.Event()
+        self.open.set()
+        self.reads = 0
+        self.writes = 0
+
+    def hold(self, body: bytes, fetched_at: float) -> None:
+        self.kept[URL] = KeyDocument(url=URL, body=body, fetched_at=fetched_at)
+
+    async def get(self, url: str) -> KeyDocument | None:
+        self.reads += 1
+        await self._pass()
+        return self.kept.get(url)
+
+    async def put(self, document: KeyDocument) -> None:
+        self.writes += 1
+        await self._pass()
+        self.kept[document.url] = document
+
+    async def _pass(self) -> None:
+        await self.open.wait()
+        if self.error is not None:
+            raise self.error
 
 
 async def kid_of(cache: JwksCache, kid: str) -> str | None:

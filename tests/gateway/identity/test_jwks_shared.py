@@ -11,41 +11,11 @@ from gateway.identity.jwks import JwksCache, JwksPolicy
 from storage.errors import StorageUnavailableError
 from storage.records import KeyDocument
 from tests.gateway.identity.forge import document, jwk
-from tests.gateway.identity.jwks_world import DAY, URL, Clock, Issuer, kid_of, until
+from tests.gateway.identity.jwks_world import DAY, URL, Clock, Documents, Issuer, kid_of, until
 
 ONE = document(jwk("k1"))
 TWO = document(jwk("k1"), jwk("k2", key="second"))
 DOWN = StorageUnavailableError("down")
-
-
-class Documents:
-    """A store that can be down, or keep its askers waiting."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, KeyDocument] = {}
-        self.error: Exception | None = None
-        self.open = asyncio.Event()
-        self.open.set()
-        self.reads = 0
-        self.writes = 0
-
-    def hold(self, body: bytes, fetched_at: float) -> None:
-        self.kept[URL] = KeyDocument(url=URL, body=body, fetched_at=fetched_at)
-
-    async def get(self, url: str) -> KeyDocument | None:
-        self.reads += 1
-        await self._pass()
-        return self.kept.get(url)
-
-    async def put(self, document: KeyDocument) -> None:
-        self.writes += 1
-        await self._pass()
-        self.kept[document.url] = document
-
-    async def _pass(self) -> None:
-        await self.open.wait()
-        if self.error is not None:
-            raise self.error
 
 
 @pytest.fixture
