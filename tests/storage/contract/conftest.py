@@ -1,11 +1,12 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from storage.repositories import Store
+from tests.engines.processes import Engine, ministack
 from tests.storage.contract.backends import BACKENDS, Backend
-from tests.storage.contract.blob_stores import BLOB_STORES, BlobHost
+from tests.storage.contract.blob_stores import BLOB_STORES, BlobHost, deviation
 
 
 @pytest.fixture(params=sorted(BACKENDS))
@@ -21,7 +22,17 @@ async def store(backend: Backend) -> AsyncIterator[Store]:
     await store.aclose()
 
 
+@pytest.fixture(scope="module")
+def strict_ministack() -> Iterator[Engine]:
+    """Also checks who has signed a form, and who may do what."""
+    with ministack(AUTH="true", AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test") as engine:
+        yield engine
+
+
 @pytest.fixture(params=sorted(BLOB_STORES))
-async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobHost]:
-    async with BLOB_STORES[request.param](tmp_path) as host:
+async def host(request: pytest.FixtureRequest) -> AsyncIterator[BlobHost]:
+    case = request.node.callspec.id.removeprefix(request.param).strip("-")
+    if mark := deviation(request.param, request.node.originalname, case):
+        request.applymarker(mark)
+    async with BLOB_STORES[request.param](request) as host:
         yield host

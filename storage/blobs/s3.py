@@ -1,0 +1,208 @@
+"""Blobs as objects of an S3 bucket; clients fetch and store them there themselves, by signed URLs."""
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from typing import Any, Final, TypeVar
+
+from storage.blobs.blob_store import SignedDownload, SignedUpload
+from storage.blobs.presigned import Presigner
+from storage.blobs.s3_credentials import SigningCredentials, open_credentials
+from storage.errors import BlobMissingError, StorageUnavailableError
+from storage.keys import is_blob_key, owns
+from storage.records import BlobRef, Owner
+from storage.sigv4 import Credentials
+from storage.ttl import DOWNLOAD_URL, UPLOAD_URL
+
+T = TypeVar("T")
+
+PATIENCE: Final = 4.5
+"""Seconds until a caller hears that S3 does not answer; the contract says within 5."""
+
+CONNECT_TIMEOUT_S: Final = 1.0
+READ_TIMEOUT_S: Final = 1.4
+"""For one attempt of three."""
+
+STORED_TYPE: Final = "application/octet-stream"
+"""What a body is stored as: what it is, is said by the URL that it is fetched by."""
+
+_CONNECTIONS: Final = 50
+
+
+async def open_s3_blobs(
+    *,
+    bucket: str,
+    region: str,
+    endpoint_url: str | None = None,
+    credentials: Credentials | None = None,
+) -> "S3Blobs":
+    """Return the blobs of a bucket. Asks S3 nothing; imports the SDK (0.3 s of CPU on a first start).
+
+    The process's role needs `s3:GetObject`, `s3:PutObject` and `s3:DeleteObject` on the bucket's objects,
+    which signed URLs borrow, and `s3:ListBucket` on the bucket: without it S3 answers 403 for a missing
+    object, which then looks like a failure. The bucket needs CORS for the pages' origins.
+
+    Args:
+        bucket: its name, best without dots.
+        region: that it is in.
+        endpoint_url: where S3 is, if not at AWS.
+        credentials: `None` for what the SDK finds.
+
+    Raises:
+        StorageUnavailableError: it finds no credentials.
+    """
+    # Here and not above: who only passes through this module shall not pay for the SDK.
+    from aiobotocore.session import get_session
+
+    session = get_session()
+    if credentials is not None:
+        session.set_credentials(
+            credentials.access_key_id, credentials.secret_access_key, credentials.session_token
+        )
+        lasting = await session.get_credentials()
+        signing = SigningCredentials(lasting, credentials)
+    else:
+        signing = await open_credentials(session)
+    return S3Blobs(
+        bucket=bucket,
+        presigner=Presigner(bucket=bucket, region=region, endpoint_url=endpoint_url),
+        credentials=signing,
+        client=lambda: session.create_client("s3", **_options(region, endpoint_url)),
+    )
+
+
+def _options(region: str, endpoint_url: str | None) -> dict[str, Any]:
+    from aiobotocore.config import AioConfig
+
+    return {
+        "region_name": region,
+        "endpoint_url": endpoint_url,
+        "config": AioConfig(
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
+            max_pool_connections=_CONNECTIONS,
+            warm_up_loader_caches=True,  # reads its models in a thread
+            retries={"mode": "standard", "total_max_attempts": 3},
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if endpoint_url else "auto"},
+            # `put` names a SHA-256, which is checked; another checksum on top breaks S3's likenesses.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    }
+
+
+class S3Blobs:
+    """`BlobStore` on S3, for one event loop from its first call until `aclose`; see `open_s3_blobs`.
+
+    Args:
+        bucket: its name.
+        presigner: makes the URLs.
+        credentials: to sign them with.
+        client: returns a new client of the SDK, to be entered.
+        patience: seconds until a call that S3 does not answer fails.
+    """
+
+    def __init__(
+        self,
+        *,
+        bucket: str,
+        presigner: Presigner,
+        credentials: SigningCredentials,
+        client: Callable[[], Any],
+        patience: float = PATIENCE,
+    ) -> None:
+        self._bucket = bucket
+        self._presigner = presigner
+        self._credentials = credentials
+        self._make_client = client
+        self._patience = patience
+        self._client: Any = None
+        self._opening = asyncio.Lock()
+        self._opened = AsyncExitStack()
+
+    async def put(self, key: str, body: bytes) -> BlobRef:
+        """Store the body; see `BlobStore.put`. S3 refuses one that was damaged on its way."""
+        digest = hashlib.sha256(body)
+        await self._ask(
+            key,
+            lambda client, place: client.put_object(
+                **place,
+                Body=body,
+                ContentType=STORED_TYPE,
+                ChecksumSHA256=base64.b64encode(digest.digest()).decode(),
+            ),
+        )
+        return BlobRef(key=key, bytes=len(body), sha256=digest.hexdigest())
+
+    async def get(self, key: str) -> bytes:
+        """Return the body; see `BlobStore.get`."""
+        return await self._ask(key, _read)
+
+    async def delete(self, key: str) -> None:
+        """Delete the body; harmless when there is none."""
+        with suppress(BlobMissingError):
+            await self._ask(key, lambda client, place: client.delete_object(**place))
+
+    def sign_download(self, owner: Owner, ref: BlobRef, *, now: float) -> SignedDownload:
+        """Return a URL for a plain `GET`; see `BlobStore.sign_download`."""
+        _require(owner, ref)
+        return self._presigner.download(self._credentials.current(for_s=DOWNLOAD_URL), ref, now=now)
+
+    def sign_upload(self, owner: Owner, ref: BlobRef, *, now: float) -> SignedUpload:
+        """Return a form for one `POST`; see `BlobStore.sign_upload`."""
+        _require(owner, ref)
+        return self._presigner.upload(self._credentials.current(for_s=UPLOAD_URL), ref, now=now)
+
+    async def aclose(self) -> None:
+        """Close the connections; harmless when repeated."""
+        self._client = None
+        await self._credentials.aclose()
+        await self._opened.aclose()
+
+    async def _ask(self, key: str, ask: Callable[[Any, dict[str, str]], Awaitable[T]]) -> T:
+        if not is_blob_key(key):
+            raise BlobMissingError("no such blob")
+        with _storage_errors():
+            async with asyncio.timeout(self._patience):
+                client = self._client or await self._open()
+                return await ask(client, {"Bucket": self._bucket, "Key": key})
+
+    async def _open(self) -> Any:
+        async with self._opening:
+            if self._client is None:
+                self._client = await self._opened.enter_async_context(self._make_client())
+            return self._client
+
+
+async def _read(client: Any, place: dict[str, str]) -> bytes:
+    answer = await client.get_object(**place)
+    async with answer["Body"] as stream:
+        body: bytes = await stream.read()
+        return body
+
+
+def _require(owner: Owner, ref: BlobRef) -> None:
+    if not owns(owner, ref.key):
+        raise BlobMissingError("no such blob")
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Turn the SDK's errors into ours, with the service's code at most."""
+    import aiohttp
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code == "NoSuchKey":
+            raise BlobMissingError("no such blob") from error
+        raise StorageUnavailableError(f"S3 refuses: {code}") from error
+    except (BotoCoreError, ResponseParserError, aiohttp.ClientError, OSError) as error:
+        name = type(error).__name__  # a TimeoutError is an OSError
+        raise StorageUnavailableError(f"S3 does not answer: {name}") from error

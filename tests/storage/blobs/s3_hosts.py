@@ -1,0 +1,84 @@
+"""Buckets in engines that stand in for S3, and what a client without credentials may do there."""
+
+import hashlib
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from storage.blobs.blob_store import SignedDownload, SignedUpload
+from storage.blobs.s3 import S3Blobs, open_s3_blobs
+from storage.sigv4 import Credentials, Scope, signed
+
+REGION = "us-east-1"
+KEYS = {
+    "moto": Credentials(access_key_id="any", secret_access_key="any"),
+    "s3rver": Credentials(access_key_id="S3RVER", secret_access_key="S3RVER"),
+    "ministack": Credentials(access_key_id="test", secret_access_key="test"),
+}
+"""What each engine takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """An HTTP answer, its headers by lower-case name."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+async def make_bucket(url: str, keys: Credentials) -> str:
+    """Make a bucket with a name of its own; return the name. Without the SDK, which takes its time."""
+    name = f"bucket-{uuid.uuid4().hex}"
+    headers = signed(
+        {"Host": urlsplit(url).netloc, "X-Amz-Content-Sha256": hashlib.sha256(b"").hexdigest()},
+        method="PUT",
+        path=f"/{name}",
+        body=b"",
+        scope=Scope(region=REGION, service="s3"),
+        credentials=keys,
+        now=time.time(),
+    )
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(f"{url}/{name}", headers=headers) as response,
+    ):
+        assert response.status == 200, await response.text()
+    return name
+
+
+@asynccontextmanager
+async def opened(url: str, keys: Credentials, bucket: str) -> AsyncIterator[S3Blobs]:
+    blobs = await open_s3_blobs(bucket=bucket, region=REGION, endpoint_url=url, credentials=keys)
+    try:
+        yield blobs
+    finally:
+        await blobs.aclose()
+
+
+async def fetch(by: SignedDownload) -> Fetched:
+    async with aiohttp.ClientSession() as session, session.get(_exactly(by.url)) as response:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Fetched(status=response.status, headers=headers, body=await response.read())
+
+
+async def post(by: SignedUpload, body: bytes) -> int:
+    """Send the form as a browser does; return the status."""
+    form = aiohttp.FormData(by.fields)
+    form.add_field("file", body, filename="blob", content_type="text/plain")
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(_exactly(by.url), data=form) as response,
+    ):
+        await response.read()
+        return response.status
+
+
+def _exactly(url: str) -> URL:
+    return URL(url, encoded=True)
