@@ -157,7 +157,10 @@ class Gateway:
             case commands.Ping(t=t):
                 now = milliseconds(self._clock())
                 await self._post(connection, answers.Pong(t=t, server_time=now))
-            case commands.Hello(token=token):
+            case commands.Hello(token=token, client=client):
+                if client is not None:
+                    here = connection.connection_id
+                    log.info("client", extra={"connection_id": here, "client": client})
                 if token is not None:
                     connection = await self._admission.identify(connection, token)
                 await self._post(connection, await self._ready(connection))

@@ -3,6 +3,8 @@
 import argparse
 import asyncio
 import os
+import resource
+from contextlib import suppress
 
 import uvloop
 
@@ -27,9 +29,17 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 def _serve(asked: argparse.Namespace) -> int:
     settings = read_settings({"host": asked.host, "port": asked.port, "data_dir": asked.data_dir})
     set_up_logs(settings.log_level)
+    _allow_descriptors()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, on_ready=lambda url: _greet(settings, url)))
     return 0
+
+
+def _allow_descriptors() -> None:
+    """Raise the soft limit of open files to the hard one: a socket and an answer take one each."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _greet(settings: Settings, url: str) -> None:

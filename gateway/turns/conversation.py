@@ -1,5 +1,6 @@
 """The commands of a conversation: send, regenerate, cancel, resume. They answer at once."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
@@ -23,9 +24,12 @@ from gateway.wire.errors import (
     RateLimitedError,
     StorageUnavailableError,
 )
+from storage.errors import StorageError
 from storage.keys import run_id
 from storage.records import Accepted, Connection, Duplicate, Owner, Run
 from storage.repositories import Store
+
+log = logging.getLogger(__name__)
 
 Post = Callable[[Answer], Awaitable[None]]
 """Posts an answer to the connection that a command came from."""
@@ -114,7 +118,7 @@ class Conversation:
         await self._accepted(owner, here, outcome, post)
         if isinstance(outcome, Accepted) and command.if_busy == "cancel":
             for ahead in outcome.ahead:
-                await self._stop(owner, ahead)
+                await self._stop_or_log(owner, ahead)
 
     async def regenerate(
         self, owner: Owner, tier: Tier, here: Connection, command: Regenerate, post: Post
@@ -210,6 +214,13 @@ class Conversation:
         if isinstance(found, Elsewhere):
             raise StorageUnavailableError
         return found
+
+    async def _stop_or_log(self, owner: Owner, run_id: str) -> None:
+        """Stop a run to make way; if that fails the accepted one waits, and its client was told so."""
+        try:
+            await self._stop(owner, run_id)
+        except StorageError:
+            log.warning("run not cancelled", extra={"run_id": run_id})
 
     async def _stop(self, owner: Owner, run_id: str) -> None:
         live = self._live.find(owner, run_id)

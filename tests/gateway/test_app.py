@@ -546,6 +546,15 @@ async def reported(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
     return vars(record)
 
 
+async def test_the_program_of_a_client_is_logged(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        await house.say(type="hello", client="page/1.2")
+    told = [vars(record) for record in caplog.records if record.message == "client"]
+    assert [(each["connection_id"], each["client"]) for each in told] == [("c1", "page/1.2")]
+
+
 async def test_a_command_leaves_one_line_without_its_text(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -58,6 +58,10 @@ class HostProcess:
         ) as client:
             yield client
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

@@ -1,6 +1,7 @@
 """The server as a process: signals, kills, and what it logs."""
 
 import asyncio
+import resource
 import shutil
 import signal
 import time
@@ -136,3 +137,16 @@ async def test_the_log_of_a_whole_life_is_json_and_keeps_secrets(folder: Path) -
     assert token.split(".")[2] not in logged
     assert "sig=" not in logged
     assert '"trace"' not in logged
+
+
+async def test_it_takes_all_the_descriptors_that_it_may(folder: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowered = min(hard, 512)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowered, hard))
+    try:
+        async with host_process(folder) as host:
+            limits = Path(f"/proc/{host.pid}/limits").read_text()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    (line,) = [line for line in limits.splitlines() if line.startswith("Max open files")]
+    assert line.split()[3] == line.split()[4] == f"{hard}"

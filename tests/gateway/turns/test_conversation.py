@@ -252,6 +252,16 @@ async def test_what_is_ahead_stops_also_when_the_connection_is_gone(chat: Exchan
     assert (await chat.row(run_id(ANNA, "s2"))).end == "stop"
 
 
+async def test_what_cannot_be_stopped_does_not_undo_the_acceptance(chat: Exchange) -> None:
+    session, _ = await busy(chat)
+    chat.store.refuse("runs.cancel")
+    await chat.talk("second", id="s2", session_id=session, if_busy="cancel")
+    answers = [a["type"] for a in chat.transport.answers("c1") if a.get("id") == "s2"]
+    assert answers == ["accepted"]
+    reasons = [chat.done(run_id(ANNA, f"s{number}"))["reason"] for number in (1, 2)]
+    assert reasons == ["cancelled", "stop"]  # the process could still stop it itself
+
+
 # Too much at once
 
 
