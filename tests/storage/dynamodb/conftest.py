@@ -1,0 +1,55 @@
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from storage.dynamodb.client import DynamoClient
+from storage.dynamodb.tables import create_tables
+from tests.engines.fault_proxy import FaultProxy, fault_proxy
+from tests.engines.processes import Engine
+from tests.storage.dynamodb.clients import CLIENTS, Table, opened
+
+
+@pytest.fixture(params=["dynoxide", "moto_server"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    found: Engine = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def proxy(dynoxide: Engine) -> Iterator[FaultProxy]:
+    with fault_proxy(dynoxide) as proxy:
+        yield proxy
+
+
+@pytest.fixture(params=sorted(CLIENTS))
+async def client(request: pytest.FixtureRequest, engine: Engine) -> AsyncIterator[DynamoClient]:
+    async with opened(CLIENTS[request.param](engine.url)) as client:
+        yield client
+
+
+@pytest.fixture
+async def table(client: DynamoClient) -> Table:
+    return await new_table(client)
+
+
+@pytest.fixture(params=sorted(CLIENTS))
+async def faulty_client(
+    request: pytest.FixtureRequest, proxy: FaultProxy
+) -> AsyncIterator[DynamoClient]:
+    async with opened(CLIENTS[request.param](proxy.url)) as client:
+        yield client
+
+
+@pytest.fixture
+async def faulty_table(faulty_client: DynamoClient, proxy: FaultProxy) -> Table:
+    """A table on dynoxide, which the client asks through the fault proxy."""
+    table = await new_table(faulty_client)
+    proxy.asked.clear()
+    return table
+
+
+async def new_table(client: DynamoClient) -> Table:
+    name = f"test-{uuid.uuid4().hex}"
+    await create_tables(client, data=name, door=f"{name}-door")
+    return Table(client=client, name=name)
