@@ -159,9 +159,12 @@ export interface MakotoClientOptions {
    * not retryable stops the client; anything else thrown is tried again later.
    */
   token(need: { fresh: boolean }): Promise<string>;
-  /** How the token travels. A subprotocol longer than 4 KB becomes a ticket by itself. */
+  /**
+   * How the token travels. A subprotocol longer than 4 KB becomes a ticket by itself. Choose `ticket` where
+   * the platform answers no subprotocol, or takes no handshake without a credential that it knows.
+   */
   handshake?: "subprotocol" | "ticket" | "hello";
-  /** Where tickets are sold; relative to the socket's host. */
+  /** Where tickets are sold: an absolute URL, or relative to the socket's host (`/v1/tickets`). */
   ticketUrl?: string;
   /** Where unaccepted messages survive a reload, such as `sessionStorage`. */
   storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null;

@@ -63,7 +63,7 @@ async function sha256(bytes) {
  * What went wrong, by the server's code or one of the client's own: `client.closed` (by `close()`),
  * `client.cancelled` (before it was sent), `client.stopped` (connecting again would not help),
  * `client.timeout`, `client.network`, `client.payload` (a fetched body is not what was announced),
- * `client.protocol` (a frame is not JSON), `client.token` (there is none), `client.user` (it is another
+ * `client.protocol` (a frame or a ticket cannot be read), `client.token` (there is none), `client.user` (it is another
  * one now), `client.insecure` (the page may not use `crypto.subtle`).
  */
 export class MakotoError extends Error {
@@ -363,7 +363,7 @@ function httpError(status, body) {
   try {
     return MakotoError.from(decode(body).error);
   } catch {
-    const retryable = status >= 500;
+    const retryable = status >= 500 || status === 429 || status === 408;
     return new MakotoError("client.network", `The server answered ${status}.`, { retryable });
   }
 }
@@ -450,9 +450,11 @@ class Connection {
     this.#set("connecting");
     let socket;
     let hello;
+    let showsToken;
     try {
       const { url, protocols, token } = await this.#address();
       if (attempt !== this.#socket) return;
+      showsToken = protocols.length > 1;
       hello = encode({ type: "hello", token, client: this.#options.client });
       socket = this.#socket = new this.#options.WebSocket(url, protocols);
     } catch (cause) {
@@ -468,7 +470,8 @@ class Connection {
     });
     socket.onmessage = current(({ data }) => this.#receive(data));
     socket.onclose = current(({ code }) => {
-      this.#freshToken ||= !opened; // a refused handshake looks like any failure: rule the token out
+      // A refused handshake looks like any failure: rule its token out. A ticket was sold for a good one.
+      this.#freshToken ||= !opened && showsToken;
       this.#lost(code);
     });
     this.#after("connect", CONNECT_TIMEOUT, () => this.#lost(1006));
@@ -483,11 +486,21 @@ class Connection {
     if (handshake === "subprotocol" && token.length <= SUBPROTOCOL_TOKEN_MAX) {
       return { url, protocols: [SUBPROTOCOL, `bearer.${token}`] };
     }
-    const headers = { authorization: `Bearer ${token}` };
-    const { ticket } = decode(await this.#http(ticketUrl, { method: "POST", headers }));
     const withTicket = new URL(url);
-    withTicket.searchParams.set("ticket", ticket);
-    return { url: withTicket.href, protocols: [SUBPROTOCOL] };
+    withTicket.searchParams.set("ticket", await this.#buyTicket(ticketUrl, token));
+    // Not every platform answers with a subprotocol, and a browser that has named one then closes.
+    return { url: withTicket.href, protocols: [] };
+  }
+
+  /** A ticket opens one socket: each connection has its own. */
+  async #buyTicket(ticketUrl, token) {
+    const headers = { authorization: `Bearer ${token}` };
+    const body = await this.#http(ticketUrl, { method: "POST", headers });
+    try {
+      const { ticket } = decode(body);
+      if (typeof ticket === "string" && ticket) return ticket;
+    } catch { /* not JSON */ }
+    throw new MakotoError("client.protocol", "Where tickets should be sold are none.");
   }
 
   async #token(fresh) {

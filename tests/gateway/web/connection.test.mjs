@@ -45,10 +45,112 @@ for (const [name, options] of Object.entries({
     world.client.connect();
     const socket = await world.welcome();
     assert.equal(socket.url, "wss://gateway.test/v1/ws?ticket=T+1");
-    assert.deepEqual(socket.protocols, ["makoto.v1"]);
+    assert.deepEqual(socket.protocols, []); // not every platform would answer one
     const [{ url, method, headers, credentials }] = world.requests;
     assert.deepEqual([url, method, credentials], ["https://gateway.test/v1/tickets", "POST", "omit"]);
     assert.match(headers.authorization, /^Bearer (x{4097}|token-1)$/);
+  });
+}
+
+const sellTickets = (world) => {
+  let sold = 0;
+  world.bodies.set("/v1/tickets", () => JSON.stringify({ ticket: `T${++sold}`, expires_at: 1 }));
+};
+
+const refusal = (status, code, more = {}) =>
+  new Response(JSON.stringify({ error: { code, message: "So.", retryable: false, request_id: "r", ...more } }), { status });
+
+test("tickets may be sold elsewhere", async () => {
+  const world = makeWorld({ handshake: "ticket", ticketUrl: "https://tickets.test/dev/v1/tickets" });
+  world.bodies.set("/dev/v1/tickets", JSON.stringify({ ticket: "T1", expires_at: 1 }));
+  world.client.connect();
+  const socket = await world.welcome();
+  assert.equal(world.requests[0].url, "https://tickets.test/dev/v1/tickets");
+  assert.equal(socket.url, "wss://gateway.test/v1/ws?ticket=T1");
+});
+
+test("what the socket's address has in its query stays beside the ticket", async () => {
+  const world = makeWorld({ handshake: "ticket", url: "wss://gateway.test/dev?a=1" });
+  sellTickets(world);
+  world.client.connect();
+  assert.equal((await world.welcome()).url, "wss://gateway.test/dev?a=1&ticket=T1");
+});
+
+test("every connection has a ticket of its own", async () => {
+  const world = makeWorld({ handshake: "ticket" });
+  sellTickets(world);
+  world.client.connect();
+  await world.welcome();
+  await world.reconnect(1006);
+  world.socket().end(1012);
+  await world.clock.advance(world.states.at(-1).retryIn);
+  (await world.dialled()).end(); // a handshake that fails has used up its ticket, too
+  await world.clock.advance(world.states.at(-1).retryIn);
+  await world.welcome();
+  assert.deepEqual(world.sockets.map(({ url }) => new URL(url).searchParams.get("ticket")), ["T1", "T2", "T3", "T4"]);
+});
+
+for (const handshake of ["ticket", "hello"]) {
+  test(`a failed handshake says nothing of a token that was not in it (${handshake})`, async () => {
+    const world = makeWorld({ handshake });
+    sellTickets(world);
+    world.client.connect();
+    for (let failed = 0; failed < 3; failed++) {
+      (await world.dialled()).end();
+      await world.clock.advance(world.states.at(-1).retryIn);
+    }
+    await world.welcome();
+    assert.deepEqual(world.tokens, [false, false, false, false]);
+  });
+}
+
+test("a token that buys no ticket is replaced at once, and in the end told", async () => {
+  const world = makeWorld({ handshake: "ticket" });
+  world.bodies.set("/v1/tickets", () => refusal(401, "auth.invalid"));
+  const connecting = world.client.connect();
+  await world.clock.advanceUntil(() => world.client.state === "stopped");
+  assert.deepEqual(world.tokens, [false, true, true]);
+  assert.equal(world.states.find(({ state }) => state === "waiting").retryIn, 0);
+  assert.equal(world.states.at(-1).error.code, "auth.invalid");
+  await assert.rejects(connecting, { code: "auth.invalid", message: "So." });
+  assert.equal(world.sockets.length, 0);
+});
+
+for (const [name, answer, code] of [
+  ["whose keys cannot be had", () => refusal(503, "internal", { retryable: true }), "internal"],
+  ["whose storage is down", () => refusal(503, "storage.unavailable", { retryable: true }), "storage.unavailable"],
+  ["that is overrun", () => new Response('{"message":"Too Many Requests"}', { status: 429 }), "client.network"],
+  ["that broke", () => new Response("<html>", { status: 502 }), "client.network"],
+  ["out of reach", () => { throw new TypeError("Failed to fetch"); }, "client.network"],
+]) {
+  test(`a seller of tickets ${name} is asked again later, and the page is told`, async () => {
+    const world = makeWorld({ handshake: "ticket" });
+    world.bodies.set("/v1/tickets", answer);
+    world.client.connect();
+    await until(() => world.client.state === "waiting");
+    assert.ok(world.states.at(-1).retryIn > 0);
+    assert.equal(world.states.at(-1).error.code, code);
+    sellTickets(world);
+    await world.clock.advance(world.states.at(-1).retryIn);
+    await world.welcome();
+    assert.equal(world.client.state, "ready");
+    assert.deepEqual(world.tokens, [false, false]);
+  });
+}
+
+for (const [name, answer, code] of [
+  ["there is none", () => refusal(404, "not_found"), "not_found"],
+  ["the platform forbids it", () => new Response('{"message":"Forbidden"}', { status: 403 }), "client.network"],
+  ["somebody else answers", () => "<!doctype html>", "client.protocol"],
+  ["no ticket comes", () => "{}", "client.protocol"],
+  ["null comes", () => "null", "client.protocol"],
+]) {
+  test(`the client stops where tickets should be sold and ${name}`, async () => {
+    const world = makeWorld({ handshake: "ticket" });
+    world.bodies.set("/v1/tickets", answer);
+    await assert.rejects(world.client.connect(), { code });
+    assert.equal(world.client.state, "stopped");
+    assert.equal(world.sockets.length, 0);
   });
 }
 
