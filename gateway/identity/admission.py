@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from gateway.identity.errors import Flaw, TokenExpiredError, TokenInvalidError
 from gateway.identity.handshake import (
@@ -15,7 +16,21 @@ from gateway.identity.principal import Principal
 from gateway.identity.tickets import redeemed, ticket_hash, ticket_record, ticket_text
 from gateway.identity.verifier import TokenVerifier
 from storage.records import Connection, Ticket
-from storage.repositories import Store
+from storage.repositories import Connections, Tickets
+
+
+class Door(Protocol):
+    """What of a `Store` is asked before it is known who comes."""
+
+    @property
+    def tickets(self) -> Tickets:
+        """Handshake tickets."""
+        ...
+
+    @property
+    def connections(self) -> Connections:
+        """Open connections."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +71,7 @@ class Admission:
     def __init__(
         self,
         *,
-        store: Store,
+        store: Door,
         verifier: TokenVerifier,
         policy: HandshakePolicy,
         clock: Callable[[], float],
