@@ -1,0 +1,245 @@
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.blobs.s3 import READ_TIMEOUT_S, S3Blobs, open_s3_blobs
+from storage.errors import BlobMissingError, StorageUnavailableError
+from storage.keys import blob_key
+from storage.records import BlobRef
+from tests.engines.fault_proxy import SLOW_DOWN, Answer, Fault, FaultProxy, fault_proxy
+from tests.engines.processes import Engine
+from tests.storage.blobs.s3_hosts import KEYS, REGION, fetch, make_bucket, opened
+from tests.storage.samples import ANNA, BEN, NOW
+
+KEY = blob_key(ANNA, "payload")
+REF = BlobRef(key=KEY, bytes=4, sha256="0" * 64)
+BODY = b"body" * 1000
+
+
+@pytest.fixture
+async def bucket(s3rver: Engine) -> str:
+    return await make_bucket(s3rver.url, KEYS["s3rver"])
+
+
+@pytest.fixture
+def proxy(s3rver: Engine) -> Iterator[FaultProxy]:
+    with fault_proxy(s3rver) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def blobs(proxy: FaultProxy, bucket: str) -> AsyncIterator[S3Blobs]:
+    async with opened(proxy.url, KEYS["s3rver"], bucket) as blobs:
+        yield blobs
+
+
+@asynccontextmanager
+async def watched() -> AsyncIterator[None]:
+    """Fail if the block takes 5 seconds or more, or keeps the event loop from others for one of them.
+
+    One that waited in the loop for an answer would keep it for `READ_TIMEOUT_S`.
+    """
+    loop = asyncio.get_running_loop()
+    longest, began = 0.0, loop.time()
+
+    async def tick() -> None:
+        nonlocal longest
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0.01)
+            longest = max(longest, loop.time() - before)
+
+    ticking = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        ticking.cancel()
+        assert loop.time() - began < 5
+        assert longest < 1 < READ_TIMEOUT_S
+
+
+# What a client gets
+
+
+async def test_a_download_is_an_attachment_that_nobody_keeps(s3rver: Engine, bucket: str) -> None:
+    async with opened(s3rver.url, KEYS["s3rver"], bucket) as blobs:
+        ref = await blobs.put(KEY, b"{}")
+        answer = await fetch(blobs.sign_download(ANNA, ref, now=time.time()))
+
+    assert answer.body == b"{}"
+    assert answer.headers["content-disposition"] == "attachment"
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "private, no-store"
+
+
+@pytest.mark.parametrize(
+    "key", ["", "..", "a/b", "a/b/c/d", "/etc/passwd", "a/../../x", "a/b/C"], ids=repr
+)
+async def test_what_is_no_key_is_not_asked_for(blobs: S3Blobs, proxy: FaultProxy, key: str) -> None:
+    with pytest.raises(BlobMissingError):
+        await blobs.get(key)
+    with pytest.raises(BlobMissingError):
+        await blobs.put(key, b"x")
+    await blobs.delete(key)
+    assert proxy.asked == []
+
+
+async def test_signing_asks_nobody(blobs: S3Blobs, proxy: FaultProxy) -> None:
+    blobs.sign_download(ANNA, REF, now=NOW)
+    blobs.sign_upload(ANNA, REF, now=NOW)
+    with pytest.raises(BlobMissingError):
+        blobs.sign_download(BEN, REF, now=NOW)
+    assert proxy.asked == []
+
+
+# What can go wrong
+
+Call = Callable[[S3Blobs], Awaitable[Any]]
+CALLS: dict[str, Call] = {
+    "GET": lambda blobs: blobs.get(KEY),
+    "PUT": lambda blobs: blobs.put(KEY, BODY),
+    "DELETE": lambda blobs: blobs.delete(KEY),
+}
+FAILURES: dict[str, Answer | Fault] = {
+    "slow down": SLOW_DOWN,
+    "500": Answer(status=500, body=b"<Error><Code>InternalError</Code></Error>"),
+    "503 of something between": Answer(status=503, body=b"<html>no"),
+    "not XML": Answer(status=403, body=b"\xff\xfe<"),
+    "cut": Fault.CUT,
+    "hang": Fault.HANG,
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "failure"),
+    [
+        *(pytest.param("GET", failure, id=f"GET: {name}") for name, failure in FAILURES.items()),
+        pytest.param("PUT", SLOW_DOWN, id="PUT: slow down"),
+        pytest.param("PUT", Fault.HANG_AFTER, id="PUT: hang"),
+        pytest.param("DELETE", Fault.CUT, id="DELETE: cut"),
+    ],
+)
+async def test_a_failure_that_lasts_is_told_within_five_seconds(
+    blobs: S3Blobs, proxy: FaultProxy, method: str, failure: Answer | Fault
+) -> None:
+    proxy.fail(method, failure, times=99)
+    async with watched():
+        with pytest.raises(StorageUnavailableError) as raised:
+            await CALLS[method](blobs)
+    assert raised.value.retryable
+    assert KEY not in str(raised.value)
+
+
+@pytest.mark.parametrize("method", CALLS)
+@pytest.mark.parametrize(
+    "failure", [SLOW_DOWN, Fault.LOSE_REPLY, Fault.HANG], ids=["slow down", "lost reply", "hang"]
+)
+async def test_a_failure_that_passes_is_not_noticed(
+    blobs: S3Blobs, proxy: FaultProxy, method: str, failure: Answer | Fault
+) -> None:
+    ref = await blobs.put(KEY, BODY)
+    proxy.fail(method, failure)
+    async with watched():
+        answer = await CALLS[method](blobs)
+
+    assert answer == {"GET": BODY, "PUT": ref, "DELETE": None}[method]
+    assert proxy.asked[-2:] == [method, method]
+
+
+async def test_a_body_that_breaks_off_is_no_body(blobs: S3Blobs, proxy: FaultProxy) -> None:
+    await blobs.put(KEY, BODY)
+    proxy.fail("GET", Fault.HALF_REPLY, times=99)
+
+    with pytest.raises(StorageUnavailableError):
+        await blobs.get(KEY)
+
+
+async def test_an_idle_connection_that_was_closed_is_not_noticed(
+    blobs: S3Blobs, proxy: FaultProxy
+) -> None:
+    for _ in range(3):
+        await blobs.put(KEY, BODY)
+        assert await blobs.get(KEY) == BODY
+        proxy.cut_idle()
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "NoSuchBucket", "ExpiredToken"])
+async def test_a_refusal_is_not_taken_for_a_missing_body(
+    blobs: S3Blobs, proxy: FaultProxy, code: str
+) -> None:
+    status = 404 if code == "NoSuchBucket" else 403
+    body = f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode()
+    proxy.fail("GET", Answer(status=status, body=body))
+
+    with pytest.raises(StorageUnavailableError, match=f"^S3 refuses: {code}$"):
+        await blobs.get(KEY)
+
+
+async def test_a_service_that_is_not_there() -> None:
+    async with opened("http://127.0.0.1:9", KEYS["s3rver"], "bucket") as blobs, watched():
+        with pytest.raises(StorageUnavailableError):
+            await blobs.get(KEY)
+
+
+async def test_calls_at_once_share_one_client(blobs: S3Blobs) -> None:
+    made = []
+    make = blobs._make_client
+    blobs._make_client = lambda: made.append(1) or make()
+    await asyncio.gather(*(blobs.put(blob_key(ANNA, f"p{n}"), b"x") for n in range(30)))
+
+    assert len(made) == 1
+
+
+async def test_closing_twice_is_harmless(blobs: S3Blobs) -> None:
+    await blobs.put(KEY, BODY)
+    await blobs.aclose()
+    await blobs.aclose()
+
+
+# What the SDK reads
+
+
+@pytest.fixture
+def nothing_to_find(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No credentials in the environment, in files or from a host."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+
+
+@pytest.mark.usefixtures("nothing_to_find")
+async def test_without_credentials_it_does_not_open() -> None:
+    with pytest.raises(StorageUnavailableError, match="no credentials"):
+        await open_s3_blobs(bucket="bucket", region=REGION)
+
+
+@pytest.mark.usefixtures("nothing_to_find")
+async def test_a_functions_temporary_credentials_are_found_and_handed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ASIA")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token+of/it=")
+    blobs = await open_s3_blobs(bucket="bucket", region=REGION)
+    download = blobs.sign_download(ANNA, REF, now=NOW)
+    upload = blobs.sign_upload(ANNA, REF, now=NOW)
+    await blobs.aclose()
+
+    assert "X-Amz-Security-Token=token%2Bof%2Fit%3D" in download.url
+    assert upload.fields["x-amz-security-token"] == "token+of/it="
+    assert "hidden" not in download.url + str(upload)
+
+
+def test_importing_it_imports_no_sdk() -> None:
+    code = "import sys, storage.blobs.s3; print('botocore' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
