@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 class GoneError(Exception):
-    """The connection is no more. Control flow, not a failure."""
+    """The connection is no more, or takes no frame any more. Control flow, not a failure."""
 
 
 class Transport(Protocol):

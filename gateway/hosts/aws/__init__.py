@@ -1,0 +1,1 @@
+"""Lambda behind an API Gateway WebSocket API: entry points, and what leaves through @connections."""
