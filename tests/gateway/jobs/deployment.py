@@ -1,0 +1,226 @@
+"""Many processes over one shared backend: each accepts, generates or seals, none lives long."""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.frames.pace import PER_WRITE, Pace
+from gateway.frames.spill import Spill
+from gateway.jobs.reply import ReplyJob
+from gateway.jobs.seal import SealJob
+from gateway.runs.join import SharedResumer
+from gateway.runs.live_run import LiveRun
+from gateway.runs.live_runs import LiveRuns
+from gateway.runs.replay import Replayer
+from gateway.turns.accept import Acceptor
+from gateway.turns.conversation import Conversation
+from gateway.turns.finish import Finisher
+from gateway.turns.generate import Generator
+from gateway.turns.recover import Recovery
+from gateway.turns.seal import Sealer
+from gateway.wire.commands import Cancel, Resume, Send
+from storage.keys import IdSource
+from storage.records import Owner, Run
+from storage.repositories import SharedStore
+from tests.gateway.runs.fakes import ANNA, FakeBlobs, FakeTransport, at
+from tests.gateway.turns.exchange import RULES, SHAPE, TIER, FakeModel
+from tests.storage.contract.backends import Backend, dynamodb_at
+
+LIFE_S = 600.0
+"""How long an invocation may take."""
+
+PROCESSES = 4
+"""How many there are at most at a time."""
+
+
+@dataclass
+class Invocations:
+    """A `RunStarter` that keeps what it was asked for until the test lets it be carried out."""
+
+    asked: list[tuple[Owner, str]] = field(default_factory=list)
+
+    def start(self, live: LiveRun) -> None:
+        self.asked.append((live.owner, live.run.run_id))
+
+
+class Process:
+    """One process: what an invocation makes and leaves behind."""
+
+    def __init__(self, deployment: "Deployment", store: SharedStore) -> None:
+        self.store = store
+        clock, transport = deployment.clock, deployment.transport
+        ids = IdSource(clock, secrets.token_bytes)
+        spill = Spill(store=store, blobs=deployment.blobs, clock=clock)  # type: ignore[arg-type]
+
+        def make(owner: Owner, run: Run) -> LiveRun:
+            return LiveRun(
+                owner=owner,
+                run=run,
+                claimed_by=run.claimed_by or ids.new(),
+                log=store.of(owner).log,
+                transport=transport,
+                spill=spill,
+                spill_until=clock() + 1_000,
+                pace=Pace(PER_WRITE),
+            )
+
+        self.live = LiveRuns(make)
+        self.starter = deployment.invocations
+        replayer = Replayer(store=store, transport=transport, spill=spill, clock=clock)
+        self.resumer = SharedResumer(store=store, replayer=replayer, new_id=ids.new, clock=clock)
+        sealer = Sealer(store=store, spill=spill, new_id=ids.new, clock=clock)
+        recovery = Recovery(store=store, sealer=sealer, live=self.live, starter=self.starter)
+        self.conversation = Conversation(
+            store=store,
+            acceptor=Acceptor(
+                store=store,
+                blobs=deployment.blobs,  # type: ignore[arg-type] # no uploads
+                ids=ids,
+                clock=clock,
+                new_claim=lambda: None,
+                new_reader=self.resumer.reader,
+            ),
+            live=self.live,
+            finder=self.resumer,
+            starter=self.starter,
+            recovery=recovery,
+            characters=frozenset(RULES.characters),
+            clock=clock,
+        )
+        generator = Generator(
+            store=store,
+            finisher=Finisher(store=store, clock=clock),
+            model=deployment.model,
+            shape=SHAPE,
+            rules=RULES,
+            new_id=ids.new,
+            clock=clock,
+            monotonic=clock,
+        )
+        self.reply = ReplyJob(
+            store=store,
+            generator=generator,
+            live=self.live,
+            starter=self.starter,
+            recovery=recovery,
+            new_id=ids.new,
+            clock=clock,
+        )
+        self.seal = SealJob(
+            store=store, sealer=sealer, replayer=replayer, live=self.live, starter=self.starter
+        )
+
+
+class Deployment:
+    """The backend, the connections and the model that all processes share."""
+
+    def __init__(self, backend: Backend[SharedStore]) -> None:
+        self._backend = backend
+        self.clock = backend.clock
+        self.transport = FakeTransport()
+        self.blobs = FakeBlobs()
+        self.model = FakeModel()
+        self.invocations = Invocations()
+        self._stores: deque[SharedStore] = deque()
+
+    async def process(self) -> Process:
+        """Return another process than the last ones; some are warm from an earlier invocation."""
+        if len(self._stores) < PROCESSES:
+            self._stores.append(await self._backend.open())
+        self._stores.rotate()
+        return Process(self, self._stores[0])
+
+    async def aclose(self) -> None:
+        for store in self._stores:
+            await store.aclose()
+
+    # What a client does, each in a process of its own
+
+    async def send(
+        self, send_id: str = "s1", content: str = "Hi", *, here: str = "c1", **fields: Any
+    ) -> dict[str, Any]:
+        """Send a message; return the answer, `accepted`."""
+        command = Send(type="send", **{"id": send_id, "content": content, **fields})
+        before = len(self.transport.frames[here])
+        process = await self.process()
+        await process.conversation.send(ANNA, TIER, at(here), command, self._post(here))
+        return self.transport.answers(here)[before]
+
+    async def cancel(self, run_id: str) -> None:
+        process = await self.process()
+        await process.conversation.cancel(ANNA, Cancel(type="cancel", run_id=run_id))
+
+    async def resume(self, run_id: str, *, here: str, after: int = 0) -> dict[str, Any]:
+        """Resume; return the answer, `resumed`."""
+        command = Resume(type="resume", run_id=run_id, after=after)
+        before = len(self.transport.frames[here])
+        process = await self.process()
+        await process.conversation.resume(ANNA, at(here), command, self._post(here))
+        return self.transport.answers(here)[before]
+
+    # What the platform does
+
+    async def carry_out(self, *, life_s: float = LIFE_S) -> None:
+        """Carry out every invocation that was asked for, and those that these ask for."""
+        while self.invocations.asked:
+            owner, run_id = self.invocations.asked.pop(0)
+            process = await self.process()
+            await process.reply.run(owner, run_id, deadline=self.clock() + life_s)
+
+    def carrying_out(self, *, life_s: float = LIFE_S) -> asyncio.Task[None]:
+        return asyncio.create_task(self.carry_out(life_s=life_s))
+
+    async def seal(self, run_id: str) -> None:
+        process = await self.process()
+        await process.seal.run(ANNA, run_id)
+
+    # What there is
+
+    def events(self, run_id: str, here: str = "c1") -> list[dict[str, Any]]:
+        """The events of a run as a client has them: each once, in order, whole."""
+        have: list[dict[str, Any]] = []
+        for frame in self.transport.answers(here):
+            if frame.get("run_id") == run_id and frame["type"] == "events":
+                assert frame["first_seq"] <= len(have) + 1, "a gap"
+                have[frame["first_seq"] - 1 :] = frame["events"]
+        return have
+
+    def text(self, run_id: str, here: str = "c1") -> str:
+        events = self.events(run_id, here)
+        return "".join(event["text"] for event in events if event["type"] == "content.delta")
+
+    def done(self, run_id: str, here: str = "c1") -> dict[str, Any]:
+        events = self.events(run_id, here)
+        assert [event["type"] for event in events].count("done") == 1
+        assert events[-1]["type"] == "done"
+        return events[-1]
+
+    async def run(self, run_id: str) -> Run:
+        process = await self.process()
+        run = await process.store.of(ANNA).runs.get(run_id)
+        assert run is not None
+        return run
+
+    def _post(self, here: str) -> Any:
+        async def post(answer: Any) -> None:
+            pending = self.transport.post(here, answer.encode())
+            if pending is not None:
+                await pending
+
+        return post
+
+
+@asynccontextmanager
+async def deployment(url: str, folder: Path) -> AsyncIterator[Deployment]:
+    """Open a backend with tables of its own on that engine."""
+    async with dynamodb_at(url, folder) as backend:
+        made = Deployment(backend)
+        try:
+            yield made
+        finally:
+            await made.aclose()

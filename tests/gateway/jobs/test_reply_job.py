@@ -1,0 +1,286 @@
+"""A reply that another process generates: begun once, stopped, joined and served from anywhere."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from gateway.jobs import reply
+from gateway.jobs.reply import RunUnfinishedError
+from gateway.runs.beat import LEASE_S
+from gateway.wire.errors import BusyError, NotFoundError, RateLimitedError
+from storage.records import MAX_READERS
+from streaming.parts import FieldDelta
+from tests.gateway.jobs.deployment import Deployment
+from tests.gateway.runs.fakes import ANNA
+from tests.gateway.turns import exchange
+from tests.gateway.turns.exchange import Step
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+def held(aws: Deployment, *texts: str) -> asyncio.Event:
+    """Let the model say these texts, then wait for the event, then go on as usual."""
+    gate = asyncio.Event()
+    said: list[Step] = [[FieldDelta("content", text)] for text in texts]
+    aws.model.scripts.append([*said, gate, *exchange.reply(" End.")])
+    return gate
+
+
+async def test_a_turn_over_three_processes(aws: Deployment) -> None:
+    accepted = await aws.send()
+    run_id = accepted["run_id"]
+    assert aws.invocations.asked == [(ANNA, run_id)]
+    await aws.carry_out()
+    assert aws.text(run_id) == "Hello."
+    assert (aws.done(run_id)["reason"], aws.done(run_id)["saved"]) == ("stop", True)
+    assert (await aws.run(run_id)).state == "ended"
+    aws.clock.now += 1  # messages of one session are in the order of their time
+    again = await aws.send("s2", "And now?", session_id=accepted["session_id"])
+    await aws.carry_out()
+    assert [m.content for m in aws.model.requests[1].messages[1:]] == ["Hi", "Hello.", "And now?"]
+    assert aws.text(again["run_id"]) == "Hello."
+
+
+async def test_an_invocation_that_is_repeated_begins_nothing(aws: Deployment) -> None:
+    gate = held(aws, "One")
+    run_id = (await aws.send())["run_id"]
+    asked = aws.invocations.asked * 3
+    running = aws.carrying_out()
+    await until(lambda: aws.text(run_id) == "One")
+    aws.invocations.asked += asked
+    await aws.carry_out()
+    gate.set()
+    await running
+    aws.invocations.asked += asked
+    await aws.carry_out()
+    assert len(aws.model.requests) == 1
+    assert aws.text(run_id) == "One End."
+    assert aws.done(run_id)["reason"] == "stop"
+
+
+async def test_two_invocations_at_the_same_instant_begin_one(aws: Deployment) -> None:
+    run_id = (await aws.send())["run_id"]
+    aws.invocations.asked *= 2
+    await asyncio.gather(aws.carrying_out(), aws.carrying_out())
+    assert len(aws.model.requests) == 1
+    assert aws.done(run_id)["reason"] == "stop"
+
+
+async def test_the_same_send_again_is_the_same_run(aws: Deployment) -> None:
+    gate = held(aws, "One")
+    first = await aws.send()
+    running = aws.carrying_out()
+    await until(lambda: aws.text(first["run_id"]) == "One")
+    again = await aws.send(here="c2")
+    assert again == {**first, "duplicate": True}
+    await until(lambda: aws.text(first["run_id"], "c2") == "One")
+    gate.set()
+    await running
+    assert aws.text(first["run_id"], "c2") == aws.text(first["run_id"]) == "One End."
+    late = await aws.send(here="c3")
+    assert late["duplicate"]
+    await until(lambda: aws.text(first["run_id"], "c3") == "One End.")
+    assert len(aws.model.requests) == 1
+
+
+async def test_sending_twice_at_the_same_instant(aws: Deployment) -> None:
+    both = await asyncio.gather(aws.send(here="c1"), aws.send(here="c2"))
+    assert both[0]["run_id"] == both[1]["run_id"]
+    assert sorted(bool(each.get("duplicate")) for each in both) == [False, True]
+    await aws.carry_out()
+    await until(lambda: aws.text(both[0]["run_id"], "c2") == "Hello.")
+    assert len(aws.model.requests) == 1
+
+
+async def test_a_cancel_in_another_process_stops_the_model_within_a_second(aws: Deployment) -> None:
+    held(aws, "One")
+    run_id = (await aws.send())["run_id"]
+    running = aws.carrying_out()
+    await until(lambda: aws.text(run_id) == "One")
+    async with asyncio.timeout(1):
+        await aws.cancel(run_id)
+        await until(lambda: aws.model.closed == 1)
+    await running
+    assert aws.text(run_id) == "One"
+    assert aws.done(run_id)["reason"] == "cancelled"
+
+
+async def test_a_cancel_before_it_begins_asks_no_model(aws: Deployment) -> None:
+    run_id = (await aws.send())["run_id"]
+    await aws.cancel(run_id)
+    await aws.carry_out()
+    assert aws.model.requests == []
+    assert aws.done(run_id)["reason"] == "cancelled"
+
+
+async def test_a_queued_turn_is_cancelled_without_waiting_for_its_place(aws: Deployment) -> None:
+    gate = held(aws, "One")
+    first = await aws.send()
+    running = aws.carrying_out()
+    await until(lambda: aws.text(first["run_id"]) == "One")
+    second = await aws.send("s2", session_id=first["session_id"], if_busy="queue")
+    aws.invocations.asked.clear()  # its session's first run was looked after again, maybe
+    await aws.cancel(second["run_id"])
+    assert (ANNA, second["run_id"]) in aws.invocations.asked
+    await aws.carry_out()
+    assert aws.done(second["run_id"])["reason"] == "cancelled"
+    gate.set()
+    await running
+    assert aws.done(first["run_id"])["reason"] == "stop"
+    assert len(aws.model.requests) == 1
+
+
+async def test_a_queued_turn_follows(aws: Deployment) -> None:
+    gate = held(aws, "One")
+    first = await aws.send()
+    running = aws.carrying_out()
+    await until(lambda: aws.text(first["run_id"]) == "One")
+    with pytest.raises(BusyError):
+        await aws.send("s2", session_id=first["session_id"])
+    second = await aws.send("s2", session_id=first["session_id"], if_busy="queue")
+    gate.set()
+    await running
+    assert aws.text(second["run_id"]) == "Hello."
+
+
+async def test_another_connection_joins_where_it_stands(aws: Deployment) -> None:
+    gate = held(aws, "One", " two")
+    run_id = (await aws.send())["run_id"]
+    running = aws.carrying_out()
+    await until(lambda: aws.text(run_id) == "One two")
+    resumed = await aws.resume(run_id, here="c2")
+    assert (resumed["type"], resumed["state"]) == ("resumed", "running")
+    await until(lambda: aws.text(run_id, "c2") == "One two")
+    aws.transport.leave("c1")
+    gate.set()
+    await running
+    assert aws.text(run_id, "c2") == "One two End."
+    assert aws.done(run_id, "c2")["reason"] == "stop"
+
+
+async def test_a_connection_that_is_gone_reads_no_more(aws: Deployment) -> None:
+    gates = asyncio.Event(), asyncio.Event()
+    said: list[Step] = [[FieldDelta("content", "One")], gates[0], [FieldDelta("content", " two")]]
+    aws.model.scripts.append([*said, gates[1], *exchange.reply(" End.")])
+    run_id = (await aws.send())["run_id"]
+    running = aws.carrying_out()
+    await until(lambda: aws.text(run_id) == "One")
+    await aws.resume(run_id, here="c2")
+    aws.transport.leave("c1")
+    gates[0].set()
+    async with asyncio.timeout(5):
+        while [each.connection_id for each in (await aws.run(run_id)).readers] != ["c2"]:
+            await asyncio.sleep(0.05)
+    gates[1].set()
+    await running
+    assert aws.done(run_id, "c2")["reason"] == "stop"
+
+
+async def test_who_joins_before_it_begins_is_served_from_the_start(aws: Deployment) -> None:
+    run_id = (await aws.send())["run_id"]
+    assert (await aws.resume(run_id, here="c2"))["state"] == "queued"
+    await aws.carry_out()
+    assert aws.text(run_id, "c2") == aws.text(run_id) == "Hello."
+
+
+async def test_an_ended_run_is_replayed_by_who_was_asked(aws: Deployment) -> None:
+    run_id = (await aws.send())["run_id"]
+    await aws.carry_out()
+    resumed = await aws.resume(run_id, here="c9")
+    assert resumed["state"] == "ended"
+    assert aws.events(run_id, "c9") == aws.events(run_id)
+
+
+async def test_another_persons_run_is_not_found(aws: Deployment) -> None:
+    await aws.send()
+    with pytest.raises(NotFoundError):
+        await aws.resume("a" * 26, here="c1")
+
+
+async def test_too_many_readers_are_refused(aws: Deployment) -> None:
+    gate = held(aws, "One")
+    run_id = (await aws.send())["run_id"]
+    running = aws.carrying_out()
+    await until(lambda: aws.text(run_id) == "One")
+    for number in range(MAX_READERS - 1):
+        await aws.resume(run_id, here=f"more-{number}")
+    with pytest.raises(RateLimitedError):
+        await aws.resume(run_id, here="too-many")
+    gate.set()
+    await running
+
+
+async def test_a_run_whose_process_died_is_sealed_by_who_asks_for_it(aws: Deployment) -> None:
+    held(aws, "One")
+    accepted = await aws.send()
+    run_id = accepted["run_id"]
+    running = aws.carrying_out()
+    await until(lambda: aws.text(run_id) == "One")
+    running.cancel()
+    await asyncio.wait({running})
+    aws.clock.now += LEASE_S + 1
+    resumed = await aws.resume(run_id, here="c2")
+    assert resumed["state"] == "ended"
+    assert aws.text(run_id, "c2") == "One"
+    assert aws.done(run_id, "c2")["reason"] == "interrupted"
+    await aws.send("s2", session_id=accepted["session_id"])  # the session is free again
+
+
+async def test_an_invocation_that_was_lost_is_made_up_for(aws: Deployment) -> None:
+    run_id = (await aws.send())["run_id"]
+    aws.invocations.asked.clear()
+    await aws.resume(run_id, here="c1")
+    assert aws.invocations.asked == []  # it may still come
+    aws.clock.now += 6
+    await aws.resume(run_id, here="c1")
+    assert aws.invocations.asked == [(ANNA, run_id)]
+    await aws.carry_out()
+    assert aws.text(run_id) == "Hello."
+
+
+async def test_the_end_of_the_invocation_keeps_what_was_said(aws: Deployment) -> None:
+    held(aws, "One")
+    run_id = (await aws.send())["run_id"]
+    async with asyncio.timeout(5):
+        await aws.carry_out(life_s=0.5)
+    assert aws.text(run_id) == "One"
+    assert aws.done(run_id)["reason"] == "interrupted"
+    assert aws.done(run_id)["saved"] is True
+
+
+async def test_an_invocation_that_begins_too_late_fails(aws: Deployment) -> None:
+    run_id = (await aws.send())["run_id"]
+    with pytest.raises(RunUnfinishedError):
+        await aws.carry_out(life_s=0)
+    assert (await aws.run(run_id)).state == "queued"
+
+
+async def test_a_run_that_broke_fails_its_invocation(
+    aws: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.turns.generate.outcome_of", None)
+    run_id = (await aws.send())["run_id"]
+    with pytest.raises(RunUnfinishedError):
+        await aws.carry_out()
+    assert aws.done(run_id)["reason"] == "error"
+    assert aws.done(run_id)["saved"] is False
+
+
+async def test_a_reader_that_takes_nothing_is_left_behind(
+    aws: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply, "SERVE_S", 0.2)
+    gate = held(aws, "One")
+    run_id = (await aws.send())["run_id"]
+    running = aws.carrying_out()
+    await until(lambda: aws.text(run_id) == "One")
+    aws.transport.full.add("c1")
+    gate.set()
+    async with asyncio.timeout(5):
+        await running
+    assert (await aws.run(run_id)).end == "stop"
