@@ -1,12 +1,11 @@
 """Finishing a run, in DynamoDB: one transaction that stores all of its end, or nothing."""
 
 import logging
-from collections.abc import Sequence
 from typing import Final
 
 from storage.dynamodb import expressions
 from storage.dynamodb.accept import Entry, place_item
-from storage.dynamodb.client import CONDITION_FAILED, Item, Reason, TransactionCanceledError
+from storage.dynamodb.client import CONDITION_FAILED, Item, TransactionCanceledError
 from storage.dynamodb.contents import Contents, drop_quietly
 from storage.dynamodb.expressions import number, text
 from storage.dynamodb.items import (
@@ -63,15 +62,10 @@ async def finish(
 async def _own(table: DataTable, keys: OwnerKeys, completion: Completion) -> Run:
     """Return the run, running or ended by that claim."""
     head = await table.get(keys.head(completion.run_id))
-    if head is None or not _is_ours(head, completion):
+    mine = completion.claimed_by
+    if head is None or not (is_claimed(head, mine) or is_claimed(head, mine, state="ended")):
         raise NotRunOwnerError("the run is not ours, or has ended")
     return run_of(head)
-
-
-def _is_ours(head: Item | None, completion: Completion) -> bool:
-    return any(
-        is_claimed(head, completion.claimed_by, state=state) for state in ("running", "ended")
-    )
 
 
 async def _waiting(table: DataTable, keys: OwnerKeys, run: Run) -> Run | None:
@@ -100,36 +94,22 @@ async def _store(
         try:
             await table.transact(("Update", session), *end)
         except TransactionCanceledError as canceled:
-            if _is_stored(completion, canceled.reasons):
-                return
-            guess = _better(guess, canceled.reasons[0])
+            of_session, *others = (reason.code == CONDITION_FAILED for reason in canceled.reasons)
+            if any(others):
+                if (await _own(table, keys, completion)).state == "ended":
+                    return  # by a repeat of ours
+                raise LogSlotTakenError("the slot of the terminal entry is taken") from canceled
+            if of_session:
+                guess = _guess(canceled.reasons[0].item)
         else:
             return
     raise StorageUnavailableError("too much happens in this conversation at once")
 
 
-def _is_stored(completion: Completion, reasons: Sequence[Reason]) -> bool:
-    """Whether the end was stored before, by a repeat of ours; false: worth another try.
-
-    Raises:
-        NotRunOwnerError, LogSlotTakenError: it cannot be stored.
-    """
-    head, terminal = reasons[1:3]
-    if head.code == CONDITION_FAILED:
-        if is_claimed(head.item, completion.claimed_by, state="ended"):
-            return True
-        raise NotRunOwnerError("the run is not ours, or has ended")
-    if terminal.code == CONDITION_FAILED:
-        raise LogSlotTakenError("the slot of the terminal entry is taken")
-    return False
-
-
-def _better(guess: SessionRuns, reason: Reason) -> SessionRuns:
-    if reason.code != CONDITION_FAILED:
-        return guess
-    if reason.item is None or not stands(reason.item):
+def _guess(session: Item | None) -> SessionRuns:
+    if session is None or not stands(session):
         raise NotRunOwnerError("the run's session is forgotten")
-    return session_runs_of(reason.item)
+    return session_runs_of(session)
 
 
 def _end(

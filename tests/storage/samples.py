@@ -2,19 +2,24 @@
 
 import asyncio
 from dataclasses import replace
+from hashlib import sha256
 
-from storage.keys import run_id
+from storage.keys import blob_key, run_id
 from storage.records import (
     Acceptance,
     Accepted,
+    BlobRef,
     Completion,
+    Connection,
     IfBusy,
     LogEntry,
     Memory,
     Message,
     Owner,
+    Payload,
     Run,
     Session,
+    Ticket,
     Usage,
 )
 from storage.repositories import RunLog, Store
@@ -26,6 +31,22 @@ ANNA_ELSEWHERE = Owner(tenant_id="other", user_id="anna")
 NOW = 1_000_000.0
 DAY = 86_400.0
 GREETING = "こんにちは、世界🌸 – „Grüße“ 👩‍👩‍👧"
+
+TICKET = Ticket(
+    ticket_hash=sha256(b"ticket").hexdigest(),
+    owner=ANNA,
+    issuer="https://issuer.example/",
+    auth_expires_at=NOW + 3600,
+    expires_at=NOW + 60,
+)
+CONNECTION = Connection(
+    connection_id="c1",
+    owner=None,
+    issuer="",
+    auth_expires_at=0,
+    opened_at=NOW,
+    expires_at=NOW + 7200,
+)
 
 
 class Clock:
@@ -84,7 +105,10 @@ def send(
 
 
 def regenerate(send_id: str, answered: Run, *, owner: Owner = ANNA, at: float = NOW) -> Acceptance:
-    """What a `regenerate` of the reply to `answered.message_id` asks to store."""
+    """What a `regenerate` of the reply to `answered.message_id` asks to store.
+
+    Its reply's id sorts after the one of the reply to `answered`, as ids that are made by `IdSource` do.
+    """
     run = Run(
         run_id=run_id(owner, send_id),
         send_id=send_id,
@@ -92,7 +116,7 @@ def regenerate(send_id: str, answered: Run, *, owner: Owner = ANNA, at: float = 
         request_hash="b" * 64,
         session_id=answered.session_id,
         message_id=answered.message_id,
-        reply_id=f"reply-{send_id}",
+        reply_id=f"{answered.reply_id}-{send_id}",
         created_at=at,
         log_until=at + DAY,
     )
@@ -150,6 +174,16 @@ def completion(
         usage=Usage(model="scripted", prompt_tokens=3, completion_tokens=5, estimated=True),
         finished_at=at,
         log_until=at + DAY,
+    )
+
+
+def payload(payload_id: str = "payload-1", *, expires_at: float = NOW + 60) -> Payload:
+    return Payload(
+        payload_id=payload_id,
+        kind="spill",
+        ref=BlobRef(key=blob_key(ANNA, payload_id), bytes=4, sha256=sha256(b"body").hexdigest()),
+        created_at=NOW,
+        expires_at=expires_at,
     )
 
 

@@ -1,25 +1,74 @@
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import pytest
 
-from storage.repositories import Store
+from storage.repositories import EmbeddedStore, SharedStore, Store
 from tests.engines.processes import Engine, ministack
-from tests.storage.contract.backends import BACKENDS, Backend
+from tests.storage.contract import backends
+from tests.storage.contract.backends import Backend
 from tests.storage.contract.blob_stores import BLOB_STORES, BlobHost, deviation
 
+S = TypeVar("S", bound=Store)
 
-@pytest.fixture(params=sorted(BACKENDS))
-async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
-    async with BACKENDS[request.param](tmp_path) as backend:
+
+@pytest.fixture(params=sorted(backends.BACKENDS))
+async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend[Store]]:
+    if mark := backends.race(request.param, request.node.originalname):
+        request.applymarker(mark)
+    async with backends.BACKENDS[request.param](request) as backend:
         yield backend
 
 
 @pytest.fixture
-async def store(backend: Backend) -> AsyncIterator[Store]:
+async def store(backend: Backend[Store]) -> AsyncIterator[Store]:
+    async with opened(backend) as store:
+        yield store
+
+
+@pytest.fixture(params=sorted(backends.EMBEDDED))
+async def embedded(request: pytest.FixtureRequest) -> AsyncIterator[Backend[EmbeddedStore]]:
+    """A backend that lives in the data folder of one process."""
+    async with backends.EMBEDDED[request.param](request) as backend:
+        yield backend
+
+
+@pytest.fixture
+async def embedded_store(embedded: Backend[EmbeddedStore]) -> AsyncIterator[EmbeddedStore]:
+    async with opened(embedded) as store:
+        yield store
+
+
+@pytest.fixture(params=sorted(backends.SHARED))
+async def shared(request: pytest.FixtureRequest) -> AsyncIterator[Backend[SharedStore]]:
+    """A backend that many processes use at once."""
+    if mark := backends.race(request.param, request.node.originalname):
+        request.applymarker(mark)
+    async with backends.SHARED[request.param](request) as backend:
+        yield backend
+
+
+@pytest.fixture
+async def shared_store(shared: Backend[SharedStore]) -> AsyncIterator[SharedStore]:
+    async with opened(shared) as store:
+        yield store
+
+
+@pytest.fixture
+async def another(shared: Backend[SharedStore]) -> AsyncIterator[SharedStore]:
+    """What another process has opened of the same data."""
+    async with opened(shared) as store:
+        yield store
+
+
+@asynccontextmanager
+async def opened(backend: Backend[S]) -> AsyncIterator[S]:
     store = await backend.open()
-    yield store
-    await store.aclose()
+    try:
+        yield store
+    finally:
+        await store.aclose()
 
 
 @pytest.fixture(scope="module")

@@ -176,7 +176,7 @@ async def test_a_run_of_a_forgotten_session_is_not_ours_any_more(store: Store) -
     with pytest.raises(NotRunOwnerError):
         await store.of(ANNA).runs.finish(completion(run, first=2))
     assert not await store.of(ANNA).log.read(run.run_id, after=0)
-    assert not await store.unfinished()
+    assert not await store.of(ANNA).runs.live()
 
 
 async def test_a_forgotten_memory_is_gone(store: Store) -> None:

@@ -9,7 +9,6 @@ from storage.repositories import Store
 from storage.ttl import TOMBSTONE
 from tests.storage.samples import (
     ANNA,
-    BEN,
     NOW,
     accept,
     append,
@@ -233,14 +232,6 @@ async def test_only_a_running_run_is_taken_over(store: Store, make) -> None:
 
     with pytest.raises(NotRunOwnerError):
         await store.of(ANNA).runs.take_over(run.run_id, claimed_by="sealer", now=LEASE)
-
-
-async def test_unfinished_runs_are_those_of_everybody(store: Store) -> None:
-    await finished(store, send("done", session_id="zero", new=True))
-    first = await running(store, send("a", owner=BEN, new=True), owner=BEN)
-    second = await accept(store, send("b", new=True, at=NOW + 1))
-
-    assert list(await store.unfinished()) == [(BEN, first), (ANNA, second)]
 
 
 async def test_a_regenerated_reply_replaces_the_older_in_the_history(store: Store) -> None:
