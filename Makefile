@@ -65,8 +65,13 @@ lock: ## resolve the requirement files again (needs uv)
 	  --extra build pyproject.toml -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --extra build --extra aws --extra dev --extra bench -c requirements.txt pyproject.toml -o requirements-dev.txt
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  tests/engines/requirements-ministack.in -o tests/engines/requirements-ministack.txt
+	uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header --extra aws --excludes layers/common/excludes.txt -c requirements-dev.txt \
+	  pyproject.toml -o layers/common/requirements.txt
+	for engine in ministack sam; do \
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	    tests/engines/requirements-$$engine.in -o tests/engines/requirements-$$engine.txt || exit 1; \
+	done
 
 clean: ## remove the virtual environment and every cache (the data folder var/ stays)
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

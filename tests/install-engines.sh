@@ -1,6 +1,7 @@
 #!/bin/sh
 # Gets what some tests need and the environment of the tests cannot hold: Chromium with fonts for Japanese
-# and emoji, nginx, and what stands in for AWS: dynoxide (DynamoDB), s3rver (S3), MiniStack (the whole).
+# and emoji, nginx, what stands in for AWS: dynoxide (DynamoDB), s3rver (S3), MiniStack (the whole), and the
+# SAM CLI, which builds and deploys there.
 #
 #   sh tests/install-engines.sh [FOLDER]      FOLDER: where all but Chromium goes (.venv/engines)
 #
@@ -70,17 +71,17 @@ get_npm_engines() {
 
 has_dynoxide() { [ -x "$folder/node_modules/@dynoxide/linux-x64/dynoxide" ]; }
 
-has_ministack() { cmp -s tests/engines/requirements-ministack.txt "$folder/ministack/installed.txt"; }
+# Each in an environment of its own: they pin another botocore than ours.
+has_environment() { cmp -s "tests/engines/requirements-$1.txt" "$folder/$1/installed.txt"; }
 
-# In an environment of its own: it pins another botocore than ours.
-get_ministack() {
+get_environment() {
     python=$folder/../bin/python
     [ -x "$python" ] || python=python3
-    rm -rf "$folder/ministack"
-    "$python" -m venv "$folder/ministack" >/dev/null 2>&1 &&
-        "$folder/ministack/bin/python" -m pip --disable-pip-version-check install --quiet --require-hashes \
-            -r tests/engines/requirements-ministack.txt >/dev/null 2>&1 &&
-        cp tests/engines/requirements-ministack.txt "$folder/ministack/installed.txt"
+    rm -rf "${folder:?}/$1"
+    "$python" -m venv "$folder/$1" >/dev/null 2>&1 &&
+        "$folder/$1/bin/python" -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps \
+            -r "tests/engines/requirements-$1.txt" >/dev/null 2>&1 &&
+        cp "tests/engines/requirements-$1.txt" "$folder/$1/installed.txt"
 }
 
 has_node() { has node && node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)'; }
@@ -101,7 +102,9 @@ has_npm_engines || get_npm_engines ||
     tell "npm or one of its packages" "the tests on DynamoDB and S3" "apt-get install npm, and this script again"
 ! has_npm_engines || has_dynoxide ||
     tell dynoxide "the tests on it" "a machine with Linux on x86-64"
-has_ministack || get_ministack ||
+has_environment ministack || get_environment ministack ||
     tell MiniStack "the tests of the whole on AWS" "this script again, with Python's venv and a package index"
+has_environment sam || get_environment sam ||
+    tell "the SAM CLI" "the tests of the template" "this script again, with Python's venv and a package index"
 
 [ -z "${CI:-}" ] || [ "$missing" = 0 ]
