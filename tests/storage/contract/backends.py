@@ -99,6 +99,9 @@ RACES = {
     "moto": {
         "test_ten_finishes_at_once_store_one_end": _UNISOLATED,
         "test_twenty_tasks_accept_the_same_request_and_one_stores_it": _UNISOLATED,
+        "test_the_same_send_in_two_processes_is_stored_once": _UNISOLATED,
+        "test_of_two_sends_into_a_free_session_one_finds_it_busy": _UNISOLATED,
+        "test_sends_that_queue_at_the_same_instant_stand_in_one_line": _UNISOLATED,
     }
 }
 """Where an engine sometimes does other than DynamoDB, by the test that shows it; it is not run there."""
