@@ -23,8 +23,13 @@ _ONLY_ON_AWS: Final = {
     "model_secret": "MAKOTO_MODEL_SECRET",
     "posts_per_second": "MAKOTO_POSTS_PER_SECOND",
 }
-_ISSUERS: Final = "MAKOTO_ISSUERS"
-_ORIGINS: Final = "MAKOTO_ALLOWED_ORIGINS"
+_SHARED: Final = {
+    "issuers": "MAKOTO_ISSUERS",
+    "allowed_origins": "MAKOTO_ALLOWED_ORIGINS",
+    "log_level": "MAKOTO_LOG_LEVEL",
+    "region": "AWS_REGION",
+    "credentials": "AWS_ACCESS_KEY_ID",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,24 +40,27 @@ class AwsSettings:
         region: as `eu-central-1`.
         credentials: of the function's role; they outlive the process, which AWS ends before them.
             `None`: only what the SDK finds by itself will do.
-        dynamodb_url: where DynamoDB is, if not at AWS. The SDK reads the same variables by itself.
+        dynamodb_url, s3_url, lambda_url: where these services are, if not at AWS.
         data_table: table of all that belongs to owners.
         door_table: table of connections, tickets and key documents.
         bucket: where payloads lie.
         reply_function: name or ARN of the function that generates replies.
         connections_url: `https://{api}.execute-api.{region}.amazonaws.com/{stage}`, where frames are
             posted; empty: told by the event that is handled.
-        issuers: whose tokens are accepted.
+        issuers: whose tokens are accepted; none: nobody can connect.
         allowed_origins: exact origins of the pages that may connect.
         model_secret: where the provider's key is: the ARN of a secret, or `ssm:/name`; empty: none is
             needed, or the ordinary settings hold it.
         posts_per_second: budget of posts, of all functions together; 0 for none.
+        log_level: least severe log lines that are written.
         rest: all other variables, for `gateway.settings.read_settings`.
     """
 
     region: str = ""
     credentials: Credentials | None = None
     dynamodb_url: str | None = None
+    s3_url: str | None = None
+    lambda_url: str | None = None
     data_table: str = ""
     door_table: str = ""
     bucket: str = ""
@@ -62,6 +70,7 @@ class AwsSettings:
     allowed_origins: frozenset[str] = frozenset()
     model_secret: str = ""
     posts_per_second: float = 0.0
+    log_level: str = "info"
     rest: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def require(self, *fields: str) -> None:
@@ -72,7 +81,7 @@ class AwsSettings:
         """
         for name in fields:
             if not getattr(self, name):
-                raise ValueError(f"{_variable(name)} is not set")
+                raise ValueError(f"{(_ONLY_ON_AWS | _SHARED)[name]} is not set")
 
 
 def read_aws_settings(environ: Mapping[str, str] | None = None) -> AwsSettings:
@@ -86,28 +95,26 @@ def read_aws_settings(environ: Mapping[str, str] | None = None) -> AwsSettings:
     """
     source = os.environ if environ is None else environ  # noqa: TID251 - see the module's text
     values = {name: source.get(variable, "").strip() for name, variable in _ONLY_ON_AWS.items()}
-    issuers = source.get(_ISSUERS, "").strip()
-    only_on_aws = frozenset(_ONLY_ON_AWS.values())
+    shared = {name: source.get(variable, "").strip() for name, variable in _SHARED.items()}
+    ours = {*_ONLY_ON_AWS.values(), _SHARED["issuers"]}
     posts = values.pop("posts_per_second")
     connections_url = values.pop("connections_url").rstrip("/")
     if connections_url and urlsplit(connections_url).scheme not in {"https", "http"}:
         raise ValueError("MAKOTO_CONNECTIONS_URL must begin with https:// (or http://)")
     return AwsSettings(
-        region=source.get("AWS_REGION") or source.get("AWS_DEFAULT_REGION") or "",
+        region=shared["region"] or source.get("AWS_DEFAULT_REGION", ""),
         credentials=_credentials(source),
-        dynamodb_url=source.get("AWS_ENDPOINT_URL_DYNAMODB") or source.get("AWS_ENDPOINT_URL"),
-        issuers=_read_issuers(issuers) if issuers else (),
-        allowed_origins=frozenset(_listed(source.get(_ORIGINS, ""))),
+        dynamodb_url=_endpoint(source, "DYNAMODB"),
+        s3_url=_endpoint(source, "S3"),
+        lambda_url=_endpoint(source, "LAMBDA"),
+        issuers=_issuers(shared["issuers"]) if shared["issuers"] not in {"", "[]"} else (),
+        allowed_origins=frozenset(_listed(shared["allowed_origins"])),
+        log_level=shared["log_level"] or "info",
         posts_per_second=_rate(posts) if posts else 0.0,
         connections_url=connections_url,
-        rest={name: value for name, value in source.items() if name not in only_on_aws},
+        rest={name: value for name, value in source.items() if name not in ours},
         **values,
     )
-
-
-def _variable(name: str) -> str:
-    others = {"issuers": _ISSUERS, "allowed_origins": _ORIGINS, "region": "AWS_REGION"}
-    return _ONLY_ON_AWS.get(name) or others.get(name) or name
 
 
 def _credentials(source: Mapping[str, str]) -> Credentials | None:
@@ -121,11 +128,16 @@ def _credentials(source: Mapping[str, str]) -> Credentials | None:
     )
 
 
-def _read_issuers(text: str) -> tuple[Issuer, ...]:
+def _endpoint(source: Mapping[str, str], service: str) -> str | None:
+    """Return what the SDK would go by, too (its "service-specific endpoints")."""
+    return source.get(f"AWS_ENDPOINT_URL_{service}") or source.get("AWS_ENDPOINT_URL") or None
+
+
+def _issuers(text: str) -> tuple[Issuer, ...]:
     try:
         return read_issuers(text)
     except ValueError as exc:
-        raise ValueError(f"{_ISSUERS}: {exc}") from None
+        raise ValueError(f"{_SHARED['issuers']}: {exc}") from None
 
 
 def _listed(text: str) -> list[str]:

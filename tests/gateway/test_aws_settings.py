@@ -87,6 +87,12 @@ def test_what_a_function_needs_and_misses_is_named_by_its_variable() -> None:
         settings.require("door_table", "issuers")
 
 
+def test_no_issuer_is_a_list_of_none() -> None:
+    settings = read_aws_settings({"MAKOTO_ISSUERS": "[]"})
+    assert settings.issuers == ()
+    assert read_settings(environ=settings.rest).issuers == ()
+
+
 def test_reading_them_takes_neither_pydantic_nor_the_sdk() -> None:
     script = (
         "import sys; from gateway.aws_settings import read_aws_settings; read_aws_settings({});"

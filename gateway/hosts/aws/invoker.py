@@ -1,0 +1,167 @@
+"""Replies are generated in invocations of their own: the `RunStarter` of the AWS host.
+
+One signed request per run, `Invoke` with the type `Event`, which Lambda queues and answers with 202; see
+https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html. The SDK's client for it would take the first
+message of a process 90 to 300 ms to make.
+"""
+
+import asyncio
+import http.client
+import logging
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from gateway.runs.live_run import LiveRun
+from storage.records import Owner
+from storage.sigv4 import Credentials, Scope, signed
+
+ATTEMPTS: Final = 3
+TIMEOUT_S: Final = 2.0
+"""For one attempt; Lambda answers in some 20 ms."""
+
+PAUSE_S: Final = 0.1
+"""Before the second attempt, doubling."""
+
+log = logging.getLogger(__name__)
+
+
+class NotInvokedError(Exception):
+    """An invocation was not accepted; the text says why."""
+
+
+class Invoker:
+    """Invokes one function. Nothing is kept open between two invocations, so it needs no end.
+
+    Args:
+        function: its name or ARN.
+        region: that it is in.
+        credentials: of whoever invokes, allowed `lambda:InvokeFunction`; they must outlive this.
+        endpoint_url: where Lambda is, if not at AWS.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        function: str,
+        region: str,
+        credentials: Credentials,
+        endpoint_url: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        url = urlsplit(endpoint_url or _endpoint(region))
+        self._host, self._secure = url.netloc, url.scheme == "https"
+        self._path = f"/2015-03-31/functions/{quote(function, safe='')}/invocations"
+        self._scope = Scope(region=region, service="lambda")
+        self._credentials = credentials
+        self._clock = clock
+
+    async def invoke(self, payload: bytes) -> None:
+        """Have the function run once with that payload (JSON), soon; perhaps twice.
+
+        Raises:
+            NotInvokedError: it will not run.
+        """
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(PAUSE_S * 2 ** (attempt - 1))
+            said = await self._attempt(payload)
+            if said == HTTPStatus.ACCEPTED:
+                return
+            if isinstance(said, int) and said < 500 and said != HTTPStatus.TOO_MANY_REQUESTS:
+                break
+        raise NotInvokedError(str(said))
+
+    async def _attempt(self, payload: bytes) -> int | str:
+        """Return the status of the answer, or what kept it from coming."""
+        headers = signed(
+            {
+                "Host": self._host,
+                "Content-Type": "application/json",
+                "X-Amz-Invocation-Type": "Event",
+            },
+            method="POST",
+            path=self._path,
+            body=payload,
+            scope=self._scope,
+            credentials=self._credentials,
+            now=self._clock(),
+        )
+        try:
+            return await asyncio.to_thread(self._exchange, headers, payload)
+        except (OSError, http.client.HTTPException) as exc:
+            return type(exc).__name__
+
+    def _exchange(self, headers: dict[str, str], payload: bytes) -> int:
+        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+        connection = kind(self._host, timeout=TIMEOUT_S)
+        try:
+            connection.request("POST", self._path, payload, headers)
+            response = connection.getresponse()
+            response.read()
+            return response.status
+        finally:
+            connection.close()
+
+
+class InvokeStarter:
+    """`RunStarter` for one invocation of ours, which ends with `settle`.
+
+    Args:
+        invoker: of the function that generates replies.
+    """
+
+    def __init__(self, invoker: Invoker) -> None:
+        self._invoker = invoker
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def start(self, live: LiveRun) -> None:
+        """See `RunStarter.start`. Several invocations for one run are harmless: one of them claims it."""
+        if live.started:
+            return
+        live.started = True
+        task = asyncio.create_task(self._start(live.owner, live.run.run_id))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def settle(self) -> None:
+        """Wait until every start has been handed over, or was given up within some seconds.
+
+        A run whose start is given up stays queued; whoever asks for it starts it again.
+        """
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def _start(self, owner: Owner, run_id: str) -> None:
+        try:
+            await self._invoker.invoke(payload_of(owner, run_id))
+        except NotInvokedError as exc:
+            log.warning("reply not invoked", extra={"run_id": run_id, "cause": str(exc)})
+
+
+def payload_of(owner: Owner, run_id: str) -> bytes:
+    """Return what the function `reply` is invoked with: the key of a run, and nothing of its content."""
+    return orjson.dumps({"tenant_id": owner.tenant_id, "user_id": owner.user_id, "run_id": run_id})
+
+
+def run_of(payload: object) -> tuple[Owner, str]:
+    """Read such a payload.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match payload:
+        case {"tenant_id": str(tenant_id), "user_id": str(user_id), "run_id": str(run_id)}:
+            if tenant_id and user_id and run_id:
+                return Owner(tenant_id=tenant_id, user_id=user_id), run_id
+    raise ValueError("no run is named")
+
+
+def _endpoint(region: str) -> str:
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"https://lambda.{region}.{suffix}"

@@ -1,0 +1,37 @@
+"""What a process keeps between its invocations: one event loop, and what was made on it.
+
+Lambda freezes a process when its handler returns, and may thaw it hours later for another event. A client
+belongs to the loop that it was first used on, so there is one loop for as long as the process lives, and
+nothing is closed in between. Whatever an invocation starts it also awaits, or it would go on in the next.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+_RUNNER: Final = asyncio.Runner()  # makes its loop when it first runs something
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run one invocation's work to its end and return what it returns."""
+    return _RUNNER.run(work)
+
+
+class Kept(Generic[T]):
+    """Something that the first invocation makes and those after it find. If making fails, the next tries.
+
+    Args:
+        make: makes it.
+    """
+
+    def __init__(self, make: Callable[[], Awaitable[T]]) -> None:
+        self._make = make
+        self._made: list[T] = []
+
+    async def get(self) -> T:
+        """Return it. A process has one invocation at a time, so nobody else makes it meanwhile."""
+        if not self._made:
+            self._made.append(await self._make())
+        return self._made[0]

@@ -1,0 +1,71 @@
+"""Who writes the replies: the model that the settings and its secret name, kept between invocations."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Final
+
+from gateway.aws_settings import AwsSettings, read_aws_settings
+from gateway.bootstrap.aws import ordinary_settings
+from gateway.bootstrap.generation import open_model
+from gateway.hosts.aws.invocation import Process, open_process
+from gateway.hosts.aws.secrets import ModelSecret
+from streaming.models.chat_model import ChatModel
+
+_AZURE: Final = "AZURE_OPENAI_ENDPOINT"
+
+
+class Writer:
+    """A process that can generate replies; `open_writer` makes it.
+
+    Args:
+        process: what its invocations share.
+        secret: where the model's key is, if not in the environment.
+    """
+
+    def __init__(self, process: Process, secret: ModelSecret | None) -> None:
+        self.process = process
+        self._secret = secret
+        self._model: ChatModel | None = None
+        self._made_of: Mapping[str, str] = {}
+        self._opened = AsyncExitStack()
+
+    async def model(self) -> ChatModel:
+        """Return the model; another one when its key has been rotated.
+
+        Raises:
+            ModelSecretError, SettingsError: there is no key, or no request can be made with it.
+        """
+        values = await _values(self._secret)
+        if self._model is None or values != self._made_of:
+            await self._opened.aclose()
+            settings = ordinary_settings(self.process.backend.aws, values)
+            self._model = await open_model(settings, stack=self._opened)
+            self._made_of = values
+        return self._model
+
+    async def settle(self) -> None:
+        """Wait for a reading of the secret that is under way."""
+        if self._secret is not None:
+            await self._secret.settle()
+
+
+async def open_writer() -> Writer:
+    """Read the settings and the secret, and open what invocations share.
+
+    Raises:
+        ValueError, ModelSecretError, SettingsError: a setting is missing or not valid; one line.
+    """
+    aws = read_aws_settings()
+    secret = _secret(aws) if aws.model_secret else None
+    return Writer(await open_process(await _values(secret)), secret)
+
+
+def _secret(aws: AwsSettings) -> ModelSecret:
+    plain = "AZURE_OPENAI_API_KEY" if aws.rest.get(_AZURE) else "OPENAI_API_KEY"
+    return ModelSecret(
+        aws.model_secret, plain=plain, region=aws.region, credentials=aws.credentials
+    )
+
+
+async def _values(secret: ModelSecret | None) -> Mapping[str, str]:
+    return {} if secret is None else dict(await secret.values())
