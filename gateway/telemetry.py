@@ -44,5 +44,14 @@ def set_up_logs(level: str, *, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in ("uvicorn.error", "uvicorn", "asyncio", "httpx2", "openai"):
+    # At DEBUG these tell whole requests and answers, secrets and texts among them.
+    for name in (
+        "aiobotocore",
+        "asyncio",
+        "botocore",
+        "httpx2",
+        "openai",
+        "uvicorn",
+        "uvicorn.error",
+    ):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
