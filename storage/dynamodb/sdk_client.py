@@ -66,9 +66,7 @@ class SdkClient:
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out one operation; see `DynamoClient.call`."""
-        encoded(
-            request
-        )  # the SDK would send half of a surrogate pair, for DynamoDB to store as "?"
+        encoded(request)  # refuses half a surrogate pair, of which the SDK would make an escape
         once = repeatable(operation, request)
         return await until_answered(lambda: self._attempt(operation, once))
 
@@ -78,7 +76,6 @@ class SdkClient:
         await self._opened.aclose()
 
     async def _attempt(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        import aiohttp
         from botocore import exceptions, parsers, xform_name
 
         try:
@@ -92,8 +89,6 @@ class SdkClient:
             exceptions.ConnectionError,
             exceptions.HTTPClientError,
             parsers.ResponseParserError,
-            aiohttp.ClientError,  # the SDK lets that of a body that breaks off through
-            OSError,
         ) as error:
             raise AttemptFailedError(type(error).__name__) from error
         except exceptions.BotoCoreError as error:

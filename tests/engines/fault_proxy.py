@@ -11,6 +11,7 @@ What it is not told to fail it passes on. It has threads of its own, so that a t
 
 import http.client
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -49,6 +50,8 @@ class Fault(Enum):
     """The engine does not hear of it, and nothing comes until the client gives up."""
     HANG_AFTER = auto()
     """The engine does it, and nothing comes until the client gives up."""
+    TRICKLE = auto()
+    """The engine does it, and the answer comes at 5 bytes a second."""
     UNPROCESSED = auto()
     """Of a BatchWriteItem or BatchGetItem on one table only the first half is done."""
 
@@ -82,20 +85,27 @@ class FaultProxy:
 
     Attributes:
         asked: the operations of all requests so far, with their repeats.
+        connections: how many were opened so far.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, tls: ssl.SSLContext | None) -> None:
         self.asked: list[str] = []
+        self.connections = 0
         self.ended = threading.Event()
         self._engine = engine
         self._orders: list[_Order] = []
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
         self._server = _Server(self)
+        self._scheme = "https" if tls else "http"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def fail(self, operation: str, fault: Answer | Fault, *, times: int = 1) -> None:
         """Let the next requests of an operation fail, after those that were ordered before.
@@ -117,7 +127,7 @@ class FaultProxy:
             sockets, self._sockets = self._sockets, set()
         for each in sockets:
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                socket.socket.shutdown(each, socket.SHUT_RDWR)  # without a farewell of TLS
 
     def serve(self) -> None:
         self._server.serve_forever(poll_interval=0.05)
@@ -139,6 +149,7 @@ class FaultProxy:
 
     def opened(self, connection: socket.socket) -> None:
         with self._lock:
+            self.connections += 1
             self._sockets.add(connection)
 
     def closed(self, connection: socket.socket) -> None:
@@ -160,9 +171,9 @@ class FaultProxy:
 
 
 @contextmanager
-def fault_proxy(engine: Engine) -> Iterator[FaultProxy]:
-    """Stand before the engine until the block ends."""
-    proxy = FaultProxy(engine)
+def fault_proxy(engine: Engine, *, tls: ssl.SSLContext | None = None) -> Iterator[FaultProxy]:
+    """Stand before the engine until the block ends; with `tls`, which shows a certificate, as HTTPS."""
+    proxy = FaultProxy(engine, tls)
     thread = threading.Thread(target=proxy.serve, daemon=True)
     thread.start()
     try:
@@ -247,6 +258,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._say(answer, length=len(answer.body) // 2)
         self.close_connection = True
 
+    def _trickle(self, body: bytes) -> None:
+        answer = self._ask(body)
+        self._say(answer, length=0)
+        for byte in answer.body:
+            if self.server.proxy.ended.wait(0.2):
+                break
+            self.wfile.write(bytes([byte]))
+
     def _hang(self, body: bytes) -> None:
         self.server.proxy.ended.wait(_HANG_S)
         self.close_connection = True
@@ -273,6 +292,7 @@ _FAULTS: dict[Fault, Callable[[_Handler, bytes], None]] = {
     Fault.HALF_REPLY: _Handler._half_reply,
     Fault.HANG: _Handler._hang,
     Fault.HANG_AFTER: _Handler._hang_after,
+    Fault.TRICKLE: _Handler._trickle,
     Fault.UNPROCESSED: _Handler._unprocessed,
 }
 

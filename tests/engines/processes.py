@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -54,9 +55,13 @@ def dynoxide() -> Iterator[Engine]:
 @contextmanager
 def moto_server() -> Iterator[Engine]:
     """DynamoDB, S3, SQS, SSM, Secrets Manager, Cognito and more; starts in 2 s. Forgets all at the end."""
-    program = _program(Path(sys.prefix) / "bin/moto_server")
+    if find_spec("moto") is None:
+        _missing("moto")
+    script = str(Path(__file__).with_name("moto_program.py"))
     with _serving(
-        "moto", lambda port: [program, "--host", "127.0.0.1", "--port", str(port)]
+        "moto",
+        lambda port: [sys.executable, script, str(port)],
+        environment=lambda port: {"MOTO_PORT": str(port)},
     ) as engine:
         yield engine
 

@@ -113,13 +113,15 @@ async def test_what_does_not_pass_is_unavailable_in_time(
     assert watch.longest_gap_s < UNBLOCKED_S
 
 
+@pytest.mark.parametrize("fault", [Fault.HANG, Fault.TRICKLE], ids=["silent", "slow"])
 async def test_a_service_that_hangs_is_unavailable_in_time_and_blocks_nobody(
-    proxy: FaultProxy, faulty_table: Table
+    proxy: FaultProxy, faulty_table: Table, fault: Fault
 ) -> None:
-    proxy.fail("PutItem", Fault.HANG, times=99)
+    await faulty_table.put_new(item("a", text={"S": "x" * 500}))
+    proxy.fail("GetItem", fault, times=99)
     async with watched() as watch:
         with pytest.raises(StorageUnavailableError):
-            await faulty_table.put_new(item("a"))
+            await faulty_table.get(item("a"))
 
     assert watch.took_s < WITHIN_S
     assert watch.longest_gap_s < UNBLOCKED_S
@@ -167,6 +169,17 @@ async def test_a_client_outlives_its_connections(proxy: FaultProxy, faulty_table
         found = await asyncio.gather(*(faulty_table.get(item("a")) for _ in range(4)))
         assert found == [None] * 4
         proxy.cut_idle()
+        # One call has fewer attempts than there are connections that are no good any more.
+        assert await faulty_table.get(item("a")) is None
+
+
+async def test_calls_one_after_the_other_share_a_connection(
+    proxy: FaultProxy, faulty_table: Table
+) -> None:
+    for _ in range(5):
+        await faulty_table.get(item("a"))
+
+    assert proxy.connections == 1
 
 
 async def test_a_connection_that_ended_while_idle_costs_no_pause(
