@@ -8,13 +8,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from gateway.cli import chat, replay, serve, token
+from gateway.cli import chat, page, replay, serve, token
 from gateway.cli.failure import INTERRUPTED, CommandFailedError
 from gateway.identity.errors import LocalKeyError
 from gateway.settings import SettingsError
 from storage.errors import UnusableDataError
 
-COMMANDS = (serve, chat, token, replay)
+COMMANDS = (serve, chat, token, replay, page)
 
 
 def make_parser() -> argparse.ArgumentParser:

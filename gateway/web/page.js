@@ -5,18 +5,16 @@ import { Composer } from "./page/composer.js";
 import { showConnection } from "./page/connection.js";
 import { Conversation } from "./page/conversation.js";
 import { byId } from "./page/elements.js";
+import { gatewayOfPage, isElsewhere } from "./page/gateway.js";
 import { Memories } from "./page/memories.js";
 import { enablePanels } from "./page/panels.js";
 import { Sessions } from "./page/sessions.js";
 import { makeTokenSource } from "./page/sign_in.js";
 import { enableTheme } from "./page/theme.js";
 
-const socketUrl = new URL("/v1/ws", location.href);
-socketUrl.protocol = socketUrl.protocol.replace("http", "ws");
-
 const client = new MakotoClient({
-  url: socketUrl.href,
-  token: makeTokenSource(),
+  ...gatewayOfPage(),
+  token: makeTokenSource({ demo: !isElsewhere() }),
   storage: sessionStorage,
   client: "makoto demo page",
 });

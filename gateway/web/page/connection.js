@@ -30,14 +30,16 @@ export function showConnection(client) {
     if (state === "stopped") tell(`Disconnected. ${error.message}`, "Connect again");
     if (state === "waiting") {
       const until = performance.now() + retryIn;
-      timer = setTimeout(() => count(until), Math.min(NOTICE_AFTER, retryIn));
+      const isSaid = error && !error.code.startsWith("client."); // by the server, not found here
+      const why = isSaid ? `${error.message} What` : "Connection lost; what";
+      timer = setTimeout(() => count(until, why), Math.min(NOTICE_AFTER, retryIn));
     }
   }
 
-  function count(until) {
+  function count(until, why) {
     const seconds = Math.max(1, Math.ceil((until - performance.now()) / 1_000));
-    tell(`Connection lost; what you write is kept. Trying again in ${seconds} s.`, "Now");
-    timer = setTimeout(() => count(until), 1_000);
+    tell(`${why} you write is kept. Trying again in ${seconds} s.`, "Now");
+    timer = setTimeout(() => count(until, why), 1_000);
   }
 
   function tell(message, action) {

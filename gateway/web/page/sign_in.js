@@ -4,32 +4,36 @@ import { byId } from "./elements.js";
 
 const SPARE = 60_000; // milliseconds before its expiry that a token counts as old
 
-/** Returns the client's `token` option. */
-export function makeTokenSource() {
+/** Returns the client's `token` option. `demo`: ask the page's own server first. */
+export function makeTokenSource({ demo }) {
   let current = null;
   let coming = null; // one at a time: it may be a person who is asked
   return async ({ fresh }) => {
     const isOld = !current || fresh || current.expiresAt - SPARE < Date.now();
     if (isOld) {
-      coming ??= newToken(current !== null).finally(() => (coming = null));
+      coming ??= newToken(demo, current !== null).finally(() => (coming = null));
       current = await coming;
     }
     return current.token;
   };
 }
 
-async function newToken(isAnother) {
+async function newToken(demo, isAnother) {
+  const token = demo ? await demoToken() : null;
+  return token ?? { token: await askForToken(isAnother), expiresAt: Infinity };
+}
+
+/** `null` from a server that gives none. */
+async function demoToken() {
   const response = await fetch("/v1/demo/token", {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: "{}",
   });
-  if (response.ok) {
-    const { token, expires_at: expiresAt } = await response.json();
-    return { token, expiresAt };
-  }
-  if (response.status !== 403 && response.status !== 404) throw new Error(`no token: ${response.status}`);
-  return { token: await askForToken(isAnother), expiresAt: Infinity };
+  if (response.status === 403 || response.status === 404) return null;
+  if (!response.ok) throw new Error(`no token: ${response.status}`);
+  const { token, expires_at: expiresAt } = await response.json();
+  return { token, expiresAt };
 }
 
 /** Waits until somebody has pasted something that can be a token. */

@@ -42,7 +42,7 @@ class GatewayServer:
             if line.startswith("Open "):
                 self.url = line.split()[1]
                 return
-        raise AssertionError("the gateway did not start: " + self._log.read_text("utf-8"))
+        raise AssertionError("the gateway did not start: " + self.log())
 
     def token(self, user: str) -> str:
         """Return what `makoto token` prints."""
@@ -51,6 +51,10 @@ class GatewayServer:
             command, env=self._environment, capture_output=True, text=True, check=True, timeout=30
         )
         return printed.stdout.strip()
+
+    def log(self) -> str:
+        """Return what it has logged in all its lives."""
+        return self._log.read_text("utf-8")
 
     def kill(self) -> None:
         """End it with SIGKILL: it gets no chance to write anything."""

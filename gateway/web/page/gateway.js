@@ -1,0 +1,13 @@
+/** Which gateway the page talks to: the one it came from, unless it was told of another in its head. */
+
+const named = (name) => document.querySelector(`meta[name="makoto-${name}"]`)?.content;
+
+/** Returns the options of the client that say where, and how its token gets there. */
+export function gatewayOfPage() {
+  const url = named("gateway");
+  const tickets = named("tickets");
+  if (!url) return { url: new URL("/v1/ws", location.href.replace("http", "ws")).href };
+  return tickets ? { url, handshake: "ticket", ticketUrl: tickets } : { url };
+}
+
+export const isElsewhere = () => named("gateway") !== undefined;
