@@ -35,6 +35,9 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument("message", nargs="*", metavar="MESSAGE", help="one message; then exit")
     parser.add_argument("--url", help="of the socket (ws://MAKOTO_HOST:MAKOTO_PORT/v1/ws)")
     parser.add_argument("--token-file", type=Path, help="file with a token; else one is made")
+    parser.add_argument(
+        "--tickets", metavar="URL", help="buy a ticket there for each connection, as pages do"
+    )
     parser.add_argument("--user", default="demo", help="whom a token is made for (demo)")
     parser.add_argument("--session", help="go on with that session")
     parser.add_argument("--record", type=Path, metavar="FILE", help="save each run's log to FILE")
@@ -45,7 +48,9 @@ def _chat(asked: argparse.Namespace) -> int:
     settings = read_settings()
     recorder = Recorder(asked.record, clock=time.monotonic) if asked.record else None
     talk = Talk(
-        TerminalClient(asked.url or _url(settings), _token(asked, settings)),
+        TerminalClient(
+            asked.url or _url(settings), _token(asked, settings), tickets_url=asked.tickets
+        ),
         session_id=asked.session,
         recorder=recorder,
         out=sys.stdout,

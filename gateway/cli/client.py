@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import re
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
@@ -12,6 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from gateway.cli import transfers
 from gateway.cli.failure import CommandFailedError
+from gateway.cli.handshake import bearer, ticketed
 from gateway.cli.transfers import Fields
 from gateway.wire.limits import COMMAND_BYTES, MESSAGE_BYTES, SUBPROTOCOL
 
@@ -21,8 +21,6 @@ RETRIES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 CUTS_MAX = 5
 """How many cuts in a row, without an event between them, are taken for a connection that works."""
 
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
-
 
 class TerminalClient:
     """One connection, opened again when it is cut. Use it as an async context manager.
@@ -30,11 +28,13 @@ class TerminalClient:
     Args:
         url: of the socket.
         token: of the user.
+        tickets_url: where the token buys a ticket for each connection; `None`: it goes into a header.
     """
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, *, tickets_url: str | None = None) -> None:
         self._url = url
         self._token = token
+        self._tickets_url = tickets_url
         self._ws: ClientConnection | None = None
 
     async def __aenter__(self) -> "TerminalClient":
@@ -85,13 +85,14 @@ class TerminalClient:
         await self._say({"type": "cancel", "id": command_id})
 
     async def _connect(self) -> None:
-        if not _TOKEN.fullmatch(self._token):  # an error of the header would quote it
-            raise CommandFailedError("the token is empty, or no token")
+        url, headers = self._url, bearer(self._token)
+        if self._tickets_url is not None:
+            url, headers = await ticketed(url, self._tickets_url, self._token), {}
         try:
             self._ws = await connect(
-                self._url,
+                url,
                 subprotocols=[SUBPROTOCOL],  # type: ignore[list-item] # a NewType of str
-                additional_headers={"Authorization": f"Bearer {self._token}"},
+                additional_headers=headers,
                 max_size=MESSAGE_BYTES,
                 compression=None,
             )

@@ -59,6 +59,7 @@ class FakeGateway:
     Attributes:
         heard: every command, of all connections in order.
         headers: of each handshake.
+        targets: path and query of each handshake.
         faults: what went wrong in a script.
     """
 
@@ -66,11 +67,13 @@ class FakeGateway:
     url: str = ""
     heard: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
     faults: list[BaseException] = field(default_factory=list)
 
     async def handle(self, ws: ServerConnection) -> None:
         assert ws.request is not None
         self.headers.append(dict(ws.request.headers.raw_items()))
+        self.targets.append(ws.request.path)
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
         try:
             await script(Client(ws, self.heard))
