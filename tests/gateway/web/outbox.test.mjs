@@ -350,6 +350,25 @@ for (const method of ["PUT", "POST"]) {
   });
 }
 
+test("an upload to another host goes there as it was signed, without credentials, its fields first", async () => {
+  const world = makeWorld();
+  const url = "https://payloads.s3.eu-central-1.amazonaws.com/?X-Amz-Security-Token=a%2Bb%3D%3D&x=%7e";
+  world.bodies.set("/", new Response(null, { status: 204 }));
+  const run = world.client.send("x".repeat(40_000));
+  const socket = await world.welcome();
+  const { id } = await until(() => socket.last("upload"));
+  const fields = { key: "t/u/p", "Content-Type": "text/plain", "x-amz-signature": "0f", policy: "e30=" };
+  socket.say({ type: "upload_ready", id, upload_id: "U", url, method: "POST", fields, expires_at: 1 });
+  assert.equal((await until(() => socket.last("send"))).id, run.id);
+  const [request] = world.requests;
+  assert.equal(request.url, url);
+  assert.equal(request.credentials, "omit");
+  assert.equal(request.headers, undefined, "no preflight, and no token");
+  const entries = [...request.body.entries()];
+  assert.deepEqual(Object.fromEntries(entries.slice(0, -1)), fields);
+  assert.equal(entries.at(-1)[0], "file", "what follows it is not read");
+});
+
 /** A send that has to be uploaded, and the means to answer for it. */
 async function makeUpload() {
   const world = makeWorld();

@@ -192,6 +192,21 @@ test("a payload is fetched, checked and applied in its place", async () => {
   assert.deepEqual(socket.of("resume"), []);
 });
 
+test("a payload on another host is fetched as its URL was signed, without credentials", async () => {
+  const { bodies, requests, run, socket } = await makeRun();
+  const url = "https://payloads.s3.eu-central-1.amazonaws.com/t/u/p?X-Amz-Credential=A%2F2&X-Amz-Security-Token=a%2Bb%3D&x=%7e";
+  const spilled = payload(url, frame("R", 2, [delta("spilled"), done()]), {
+    of: "events", run_id: "R", first_seq: 2, last_seq: 3,
+  });
+  bodies.set("/t/u/p", spilled.bytes);
+  socket.say(frame("R", 1, [started(run.id)]));
+  socket.say(spilled.frame);
+  await run.done;
+  assert.equal(run.text, "spilled");
+  const [{ url: asked, method = "GET", headers, credentials }] = requests;
+  assert.deepEqual([asked, method, headers, credentials], [url, "GET", undefined, "omit"]);
+});
+
 for (const [name, body] of Object.entries({
   "of other bytes": "x".repeat(62),
   "of another length": "x",

@@ -33,24 +33,45 @@ class Fetched:
     body: bytes
 
 
-async def make_bucket(url: str, keys: Credentials) -> str:
-    """Make a bucket with a name of its own; return the name. Without the SDK, which takes its time."""
+async def make_bucket(url: str, keys: Credentials, *, origin: str | None = None) -> str:
+    """Make a bucket with a name of its own; return the name. Without the SDK, which takes its time.
+
+    Args:
+        url: of the engine.
+        keys: that it takes.
+        origin: of the pages that may use the bucket.
+    """
     name = f"bucket-{uuid.uuid4().hex}"
+    await _put(url, keys, f"/{name}")
+    if origin is not None:
+        await _put(url, keys, f"/{name}", query="cors=", body=CORS.format(origin).encode())
+    return name
+
+
+CORS = """<CORSConfiguration><CORSRule><AllowedOrigin>{}</AllowedOrigin>\
+<AllowedMethod>GET</AllowedMethod><AllowedMethod>POST</AllowedMethod></CORSRule></CORSConfiguration>"""
+"""What a bucket needs for a browser: no header beyond those that any request may have."""
+
+
+async def _put(
+    url: str, keys: Credentials, path: str, *, query: str = "", body: bytes = b""
+) -> None:
     headers = signed(
-        {"Host": urlsplit(url).netloc, "X-Amz-Content-Sha256": hashlib.sha256(b"").hexdigest()},
+        {"Host": urlsplit(url).netloc, "X-Amz-Content-Sha256": hashlib.sha256(body).hexdigest()},
         method="PUT",
-        path=f"/{name}",
-        body=b"",
+        path=path,
+        query=query,
+        body=body,
         scope=Scope(region=REGION, service="s3"),
         credentials=keys,
         now=time.time(),
     )
+    where = _exactly(f"{url}{path}?{query}" if query else f"{url}{path}")
     async with (
         aiohttp.ClientSession() as session,
-        session.put(f"{url}/{name}", headers=headers) as response,
+        session.put(where, data=body, headers=headers) as response,
     ):
         assert response.status == 200, await response.text()
-    return name
 
 
 @asynccontextmanager

@@ -1,11 +1,10 @@
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import pytest
 
 from storage.repositories import EmbeddedStore, SharedStore, Store
-from tests.engines.processes import Engine, ministack
 from tests.storage.contract import backends
 from tests.storage.contract.backends import Backend
 from tests.storage.contract.blob_stores import BLOB_STORES, BlobHost, deviation
@@ -69,13 +68,6 @@ async def opened(backend: Backend[S]) -> AsyncIterator[S]:
         yield store
     finally:
         await store.aclose()
-
-
-@pytest.fixture(scope="module")
-def strict_ministack() -> Iterator[Engine]:
-    """Also checks who has signed a form, and who may do what."""
-    with ministack(AUTH="true", AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test") as engine:
-        yield engine
 
 
 @pytest.fixture(params=sorted(BLOB_STORES))
