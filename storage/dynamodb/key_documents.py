@@ -1,11 +1,16 @@
 """The issuers' key documents, in the table at the door."""
 
+from typing import Final
+
 from storage.dynamodb.client import ConditionFailedError, DynamoClient
 from storage.dynamodb.expressions import number, text
 from storage.dynamodb.keys import Key, key
 from storage.dynamodb.table import DataTable
 from storage.dynamodb.tables import PARTITION_KEY
 from storage.records import KeyDocument
+
+SKEW_S: Final = 60.0
+"""How far the clocks of two processes may be apart."""
 
 
 class DynamoKeyDocuments:
@@ -33,7 +38,10 @@ class DynamoKeyDocuments:
         )
 
     async def put(self, document: KeyDocument) -> None:
-        """Store a document that was just fetched, unless one that was fetched later is stored."""
+        """Store a document that was just fetched, unless one that was fetched a little later is stored.
+
+        One from the far future was dated by a clock that is wrong, and nobody uses it.
+        """
         fetched_at = number(document.fetched_at)
         item = {
             **_key(document.url),
@@ -41,9 +49,13 @@ class DynamoKeyDocuments:
             "body": {"B": document.body},
             "fetched_at": fetched_at,
         }
-        condition = f"attribute_not_exists(#{PARTITION_KEY}) OR #fetched_at <= :fetched_at"
+        condition = (
+            f"attribute_not_exists(#{PARTITION_KEY}) OR #fetched_at <= :fetched_at"
+            " OR #fetched_at > :far"
+        )
+        values = {":fetched_at": fetched_at, ":far": number(document.fetched_at + SKEW_S)}
         try:
-            await self._table.put(item, condition, {":fetched_at": fetched_at})
+            await self._table.put(item, condition, values)
         except ConditionFailedError:
             return
 

@@ -144,6 +144,13 @@ async def test_the_key_document_that_was_fetched_last_is_kept(table: Table) -> N
     assert await documents.get("https://other.example/keys") is None
 
 
+async def test_a_key_document_from_the_far_future_is_replaced(table: Table) -> None:
+    documents = DynamoKeyDocuments(table.client, table.name)
+    await documents.put(replace(DOCUMENT, body=b"misdated", fetched_at=NOW + 3600))
+    await documents.put(DOCUMENT)
+    assert await documents.get(DOCUMENT.url) == DOCUMENT
+
+
 async def test_what_expires_is_deleted_after_its_time_and_never_before() -> None:
     stored: list[dict[str, Any]] = []
 
