@@ -38,7 +38,10 @@ async def open_s3_blobs(
     endpoint_url: str | None = None,
     credentials: Credentials | None = None,
 ) -> "S3Blobs":
-    """Return the blobs of a bucket. Asks S3 nothing; imports the SDK (0.3 s of CPU on a first start).
+    """Return the blobs of a bucket. Asks S3 nothing.
+
+    With credentials given, the first body that is stored or fetched imports the SDK (0.3 s of CPU), and a
+    function that only signs URLs never does; to find credentials takes it at once.
 
     The process's role needs `s3:GetObject`, `s3:PutObject` and `s3:DeleteObject` on the bucket's objects,
     which signed URLs borrow, and `s3:ListBucket` on the bucket: without it S3 answers 403 for a missing
@@ -53,6 +56,21 @@ async def open_s3_blobs(
     Raises:
         StorageUnavailableError: it finds no credentials.
     """
+    session: Callable[[], Any]
+    if credentials is None:
+        found = _session()
+        session, signing = (lambda: found), await open_credentials(found)
+    else:
+        session, signing = (lambda: _session(credentials)), SigningCredentials(None, credentials)
+    return S3Blobs(
+        bucket=bucket,
+        presigner=Presigner(bucket=bucket, region=region, endpoint_url=endpoint_url),
+        credentials=signing,
+        client=lambda: session().create_client("s3", **_options(region, endpoint_url)),
+    )
+
+
+def _session(credentials: Credentials | None = None) -> Any:
     # Here and not above: who only passes through this module shall not pay for the SDK.
     from aiobotocore.session import get_session
 
@@ -61,16 +79,7 @@ async def open_s3_blobs(
         session.set_credentials(
             credentials.access_key_id, credentials.secret_access_key, credentials.session_token
         )
-        lasting = await session.get_credentials()
-        signing = SigningCredentials(lasting, credentials)
-    else:
-        signing = await open_credentials(session)
-    return S3Blobs(
-        bucket=bucket,
-        presigner=Presigner(bucket=bucket, region=region, endpoint_url=endpoint_url),
-        credentials=signing,
-        client=lambda: session.create_client("s3", **_options(region, endpoint_url)),
-    )
+    return session
 
 
 def _options(region: str, endpoint_url: str | None) -> dict[str, Any]:

@@ -24,7 +24,8 @@ class SigningCredentials:
     the background of a use shortly before. Belongs to one event loop.
 
     Args:
-        provided: the SDK's own object. Nobody else may renew it: what was taken from it and what it says
+        provided: the SDK's own object; `None` for credentials that last. Nobody else may renew it: what
+            was taken from it and what it says
             of its age belong together.
         taken: what it gave.
     """
