@@ -2,10 +2,17 @@
 
 import asyncio
 import gzip
+import ssl
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.identity.errors import JwksFetchError, KeysUnavailableError
 from gateway.identity.jwks import JwksCache, JwksPolicy
@@ -34,6 +41,7 @@ class Server:
         self.answers: dict[str, bytes] = {}
         self.heads: list[str] = []
         self.port = 0
+        self.left = asyncio.Event()
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -45,10 +53,13 @@ class Server:
             answer = self.answers.get(head.split(" ")[1])
             if answer is None:
                 await reader.read()  # until the client gives up
+                self.left.set()
             else:
                 writer.write(answer)
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except ConnectionError:
+            self.left.set()
+        except asyncio.IncompleteReadError:
             pass
         finally:
             writer.close()
@@ -126,10 +137,108 @@ async def test_a_closed_port_is_an_error(server: Server) -> None:
         await fetch_jwks(f"http://127.0.0.1:{port}/jwks")
 
 
-@pytest.mark.parametrize("url", ["http://", "http://127.0.0.1:99999/", "nonsense"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://", "http://127.0.0.1:99999/", "nonsense", "http://10.0.0.1/", "http://127.0.0.1/a b"],
+)
 async def test_an_impossible_url_is_an_error(url: str) -> None:
     with pytest.raises(JwksFetchError):
         await fetch_jwks(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "target"), [("", "/"), ("/a%20b/keys?v=1&w#x", "/a%20b/keys?v=1&w"), ("?v=1", "/?v=1")]
+)
+async def test_what_is_asked_for(server: Server, url: str, target: str) -> None:
+    server.answers[target] = plain(GOOD)
+    await fetch_jwks(server.url(url))
+    (head,) = server.heads
+    assert head.splitlines() == [
+        f"GET {target} HTTP/1.1",
+        f"Host: 127.0.0.1:{server.port}",
+        "Accept: application/json",
+        "Accept-Encoding: identity",
+        "Connection: close",
+        "",
+    ]
+
+
+async def test_cancelling_closes_the_connection(server: Server) -> None:
+    fetching = asyncio.create_task(fetch_jwks(server.url("/silent")))
+    async with asyncio.timeout(5):
+        while not server.heads:
+            await asyncio.sleep(0)
+        fetching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
+        await server.left.wait()
+
+
+# TLS
+
+
+@dataclass(frozen=True)
+class TlsIssuer:
+    """A server with a certificate for `localhost`, made by an authority of its own."""
+
+    url: str
+    authority: Path
+
+
+@pytest.fixture
+async def tls_issuer(server: Server, tmp_path: Path) -> AsyncIterator[TlsIssuer]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    authority, private = tmp_path / "authority.pem", tmp_path / "key.pem"
+    authority.write_bytes(certificate.public_bytes(pem))
+    private.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority, private)
+    server.answers["/jwks"] = plain(GOOD)
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        yield TlsIssuer(url=f"https://localhost:{port}/jwks", authority=authority)
+        listening.close()
+
+
+async def test_a_document_is_fetched_over_tls(
+    tls_issuer: TlsIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls_issuer.authority))
+    assert await fetch_jwks(tls_issuer.url) == GOOD
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_an_error(tls_issuer: TlsIssuer) -> None:
+    with pytest.raises(JwksFetchError, match="SSLCertVerificationError"):
+        await fetch_jwks(tls_issuer.url)
+
+
+async def test_a_certificate_of_another_host_is_an_error(
+    tls_issuer: TlsIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls_issuer.authority))
+    with pytest.raises(JwksFetchError, match="SSLCertVerificationError"):
+        await fetch_jwks(tls_issuer.url.replace("localhost", "127.0.0.1"))
+
+
+# With the cache
 
 
 async def test_the_cache_finds_a_key_over_http(server: Server) -> None:
