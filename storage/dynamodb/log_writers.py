@@ -102,9 +102,13 @@ class LogWriter:
         return self._writing is None
 
     def claimed(self, claimed_by: str, *, next_number: int | None) -> None:
-        """Take it that this claim owns the run now, with the log as far as it is known."""
+        """Take it that this claim owns the run now, and the log is as far as that if it is known."""
+        self._claimed_by, self.next, self.unsure = claimed_by, next_number, False
+
+    def still_claimed(self, claimed_by: str) -> None:
+        """Take it that this claim owns the run, and may have written already."""
         if claimed_by != self._claimed_by:
-            self._claimed_by, self.next, self.unsure = claimed_by, next_number, False
+            self.claimed(claimed_by, next_number=None)
 
     def lose(self, claimed_by: str | None = None) -> None:
         """Take it that this claim (`None`: whichever it is) does not own the run any more."""

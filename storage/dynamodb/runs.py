@@ -99,7 +99,8 @@ class DynamoRuns:
         except ConditionFailedError as failed:
             if failed.item is None or not is_claimed(failed.item, claimed_by):
                 raise NotRunOwnerError("the run is not queued, or unknown") from failed
-            head = failed.item
+            self._writer(run_id).still_claimed(claimed_by)
+            return run_of(failed.item)
         self._writer(run_id).claimed(claimed_by, next_number=1)
         return run_of(head)
 

@@ -1,6 +1,5 @@
 """The backends that the contract suite runs on. A new one is one more line in `BACKENDS`."""
 
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -9,14 +8,9 @@ from typing import Generic, TypeVar
 
 import pytest
 
-from storage.blobs.files import open_file_blobs
-from storage.dynamodb.client import DynamoClient
-from storage.dynamodb.signed_client import SignedClient
-from storage.dynamodb.store import DynamoStore
-from storage.dynamodb.tables import create_tables
 from storage.repositories import EmbeddedStore, SharedStore, Store
 from storage.sqlite.store import open_store
-from tests.storage.dynamodb.clients import CREDENTIALS, REGION, opened
+from tests.storage.dynamodb.stores import new_tables
 from tests.storage.samples import Clock
 
 S = TypeVar("S", bound=Store, covariant=True)
@@ -58,33 +52,14 @@ def dynamodb(engine: str) -> OpenShared:
     @asynccontextmanager
     async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend[SharedStore]]:
         url = request.getfixturevalue(engine).url
-        async with dynamodb_at(url, request.getfixturevalue("tmp_path")) as opened:
-            yield opened
+        async with new_tables(url, request.getfixturevalue("tmp_path")) as tables:
+
+            async def open_one_more() -> SharedStore:
+                return tables.store()
+
+            yield Backend(open=open_one_more, clock=tables.clock, long_log=150)
 
     return backend
-
-
-@asynccontextmanager
-async def dynamodb_at(url: str, folder: Path) -> AsyncIterator[Backend[SharedStore]]:
-    (folder / "shared").mkdir()
-    blobs = await open_file_blobs(folder / "shared")
-    clock = Clock()
-    data = f"data-{uuid.uuid4().hex}"
-    door = f"door-{uuid.uuid4().hex}"
-
-    def client() -> DynamoClient:
-        # Starts 20 times faster than the SDK's, and holds to the same contract.
-        return SignedClient(region=REGION, endpoint_url=url, credentials=CREDENTIALS)
-
-    async def open_one_more() -> DynamoStore:
-        return DynamoStore(client(), data=data, door=door, blobs=blobs, clock=clock)
-
-    async with opened(client()) as making:
-        await create_tables(making, data=data, door=door)
-    try:
-        yield Backend(open=open_one_more, clock=clock, long_log=150)
-    finally:
-        await blobs.aclose()
 
 
 EMBEDDED = {"sqlite": sqlite}
