@@ -22,7 +22,8 @@ _CONNECTIONS: Final = 50
 class SdkClient:
     """`DynamoClient` by the SDK; for one event loop, from its first call until `aclose`.
 
-    Making one imports the SDK (0.3 s of CPU on a first start), the first call reads its models (0.05 s).
+    Making one imports the SDK (0.4 s of CPU on a first start), and the first call reads its models (0.2 s,
+    most of it in a thread): a function does both before its first event.
 
     Args:
         region: as `eu-central-1`; `None` for what the SDK finds (`AWS_REGION`).

@@ -182,6 +182,23 @@ async def test_calls_one_after_the_other_share_a_connection(
     assert proxy.connections == 1
 
 
+@pytest.mark.parametrize("make", CLIENTS.values(), ids=CLIENTS)
+def test_a_client_outlives_a_frozen_loop(
+    proxy: FaultProxy, make: Callable[[str], DynamoClient]
+) -> None:
+    client = make(proxy.url)
+
+    async def ask_at_once() -> None:
+        await asyncio.gather(*(client.call("ListTables", {}) for _ in range(4)))
+
+    with asyncio.Runner() as runner:  # as a function keeps it between its invocations
+        for _ in range(3):
+            runner.run(ask_at_once())
+            proxy.cut_idle()
+            runner.run(client.call("ListTables", {}))
+        runner.run(client.aclose())
+
+
 async def test_a_connection_that_ended_while_idle_costs_no_pause(
     proxy: FaultProxy, faulty_table: Table
 ) -> None:
