@@ -9,8 +9,6 @@ import os
 import sys
 from functools import partial
 
-import aiohttp  # noqa: F401 - as on Lambda, where the SDK has loaded it before the first post
-
 from gateway.frames.pace import PER_WRITE, Pace
 from gateway.frames.spill import Spill
 from gateway.hosts.aws.connections_api import ConnectionsApi
