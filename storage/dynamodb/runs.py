@@ -15,6 +15,7 @@ from storage.dynamodb.finish import finish
 from storage.dynamodb.items import expiry, is_claimed, is_run, reader_value, run_of
 from storage.dynamodb.keys import Key, OwnerKeys, key_of
 from storage.dynamodb.log_writers import LogWriter, LogWriters
+from storage.dynamodb.patience import in_time
 from storage.dynamodb.table import DataTable
 from storage.dynamodb.tables import LIVE_INDEX, LIVE_OF, TTL
 from storage.errors import NotRunOwnerError, StorageUnavailableError
@@ -60,7 +61,8 @@ class DynamoRuns:
 
     async def accept(self, acceptance: Acceptance) -> AcceptOutcome:
         """Store a turn exactly once; see `Runs.accept`."""
-        return await accept(self._table, self._keys, self._contents, acceptance)
+        async with in_time():
+            return await accept(self._table, self._keys, self._contents, acceptance)
 
     async def get(self, run_id: str) -> Run | None:
         """Return the run, or `None`."""
@@ -196,9 +198,10 @@ class DynamoRuns:
     async def finish(self, completion: Completion) -> Run | None:
         """Store the end of a run; see `Runs.finish`."""
         run_id = completion.run_id
-        following = await finish(
-            self._table, self._keys, self._contents, self._writer(run_id), completion
-        )
+        async with in_time():
+            following = await finish(
+                self._table, self._keys, self._contents, self._writer(run_id), completion
+            )
         await self._writers.stop(self._owner, [run_id])
         return following
 

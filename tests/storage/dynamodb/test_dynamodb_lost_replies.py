@@ -1,11 +1,13 @@
 """What the repositories make of a write that was done, whose answer got lost: success, and done once."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from storage.dynamodb import patience
 from storage.errors import StorageUnavailableError
 from storage.records import Accepted, Duplicate, Refused
 from tests.engines.fault_proxy import FAIL, THROTTLE, Fault
@@ -235,3 +237,25 @@ async def test_what_is_throttled_is_unavailable_and_leaves_nothing(faulty: Fault
 
     assert await faulty.mine.runs.get(asked.run.run_id) is None
     assert await faulty.mine.runs.accept(asked) == Accepted(run=asked.run, ahead=())
+
+
+async def test_verbs_of_several_requests_are_bounded_as_a_whole(
+    faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await running(faulty.store, send(new=True))
+    monkeypatch.setattr(patience, "WITHIN_S", 0.2)
+    faulty.proxy.fail("TransactWriteItems", Fault.HANG, times=9)
+
+    async with asyncio.timeout(1.5):  # less than one request may take
+        with pytest.raises(StorageUnavailableError):
+            await faulty.mine.runs.accept(send("b", session_id="two", new=True))
+        with pytest.raises(StorageUnavailableError):
+            await faulty.mine.runs.finish(completion(run))
+
+
+async def test_an_answer_comes_within_five_seconds_or_not_at_all(faulty: Faulty) -> None:
+    faulty.proxy.fail("TransactWriteItems", Fault.HANG, times=9)
+
+    async with asyncio.timeout(5.5):
+        with pytest.raises(StorageUnavailableError):
+            await faulty.mine.runs.accept(send(new=True))
