@@ -5,6 +5,7 @@ end; `tests/conftest.py` has a fixture of each for the whole session. `tests/ins
 them. Each keeps its data in memory or in a folder of its own, and takes any credentials but for s3rver.
 """
 
+import ctypes
 import http.client
 import os
 import shutil
@@ -27,6 +28,10 @@ ENGINES = Path(sys.prefix) / "engines"
 
 _START_S = 60
 _TRIES = 3
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+"""See prctl(2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +155,7 @@ def _serving(
                 env={**os.environ, **environment(port)},
                 cwd=folder,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
             try:
                 if _answers(port, process, output):
@@ -158,6 +164,12 @@ def _serving(
             finally:
                 _stop(process)
         pytest.fail(f"{name} ends at its start: {_said(output)}")
+
+
+def _end_with_parent() -> None:
+    """Let Linux end this child when its parent does, as pytest-timeout ends it, without a word."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _free_port() -> int:
