@@ -54,7 +54,7 @@ class Spill:
             expires_at=expires_at,
         )
         await self._store.of(owner).payloads.reserve(payload)
-        return await self._blobs.put(ref.key, frame)
+        return await self._blobs.put(ref.key, frame, passing=True)
 
     def announce(
         self,

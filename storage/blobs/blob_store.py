@@ -36,8 +36,15 @@ class BlobStore(Protocol):
     blocks the event loop.
     """
 
-    async def put(self, key: str, body: bytes) -> BlobRef:
-        """Store the body; a second put of the same key replaces it whole, never in part."""
+    async def put(self, key: str, body: bytes, *, passing: bool = False) -> BlobRef:
+        """Store the body; a second put of the same key replaces it whole, never in part.
+
+        Args:
+            key: made by the server.
+            body: of any size that fits into memory.
+            passing: it is of no use after `ttl.SPILL`, so that the store may delete it by itself then.
+                What is uploaded always passes.
+        """
         ...
 
     async def get(self, key: str) -> bytes:

@@ -71,8 +71,8 @@ class FileBlobs:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="makoto-blobs")
         self._closed = False
 
-    async def put(self, key: str, body: bytes) -> BlobRef:
-        """Store the body; see `BlobStore.put`."""
+    async def put(self, key: str, body: bytes, *, passing: bool = False) -> BlobRef:
+        """Store the body; see `BlobStore.put`. What passes is deleted by whoever purges its row."""
         path = self._path(key)
         draft = self._draft()
         await self._run(partial(_store, draft, path, body))

@@ -28,6 +28,12 @@ from storage.ttl import DOWNLOAD_URL, UPLOAD_URL
 UPLOAD_TYPE: Final = "text/plain;charset=utf-8"
 """What an uploaded body is stored as."""
 
+PASSING_TAG: Final = ("expires", "soon")
+"""What tells the bucket's lifecycle rule that an object is of no use after `ttl.SPILL`."""
+
+_TAGS: Final = "<Tag><Key>{}</Key><Value>{}</Value></Tag>".format(*PASSING_TAG)
+_TAGGING: Final = f"<Tagging><TagSet>{_TAGS}</TagSet></Tagging>"
+
 _ANSWERED_WITH: Final = {
     "response-cache-control": "private, no-store",
     "response-content-disposition": "attachment",
@@ -85,6 +91,7 @@ class Presigner:
         fields = {
             "key": ref.key,
             "Content-Type": UPLOAD_TYPE,
+            "tagging": _TAGGING,
             "x-amz-checksum-sha256": base64.b64encode(bytes.fromhex(ref.sha256)).decode(),
             "x-amz-algorithm": ALGORITHM,
             "x-amz-credential": f"{credentials.access_key_id}/{reach}",

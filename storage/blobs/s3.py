@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from storage.blobs.blob_store import SignedDownload, SignedUpload
-from storage.blobs.presigned import Presigner
+from storage.blobs.presigned import PASSING_TAG, Presigner
 from storage.blobs.s3_credentials import SigningCredentials, open_credentials
 from storage.errors import BlobMissingError, StorageUnavailableError
 from storage.keys import is_blob_key, owns
@@ -43,9 +43,10 @@ async def open_s3_blobs(
     With credentials given, the first body that is stored or fetched imports the SDK (0.3 s of CPU), and a
     function that only signs URLs never does; to find credentials takes it at once.
 
-    The process's role needs `s3:GetObject`, `s3:PutObject` and `s3:DeleteObject` on the bucket's objects,
-    which signed URLs borrow, and `s3:ListBucket` on the bucket: without it S3 answers 403 for a missing
-    object, which then looks like a failure. The bucket needs CORS for the pages' origins.
+    The process's role needs `s3:GetObject`, `s3:PutObject`, `s3:PutObjectTagging` and `s3:DeleteObject`
+    on the bucket's objects, which signed URLs borrow, and `s3:ListBucket` on the bucket: without it S3
+    answers 403 for a missing object, which then looks like a failure. The bucket needs CORS for the pages'
+    origins, and a lifecycle rule that expires objects with the `PASSING_TAG` after `ttl.SPILL`.
 
     Args:
         bucket: its name, best without dots.
@@ -132,9 +133,10 @@ class S3Blobs:
         self._opening = asyncio.Lock()
         self._opened = AsyncExitStack()
 
-    async def put(self, key: str, body: bytes) -> BlobRef:
+    async def put(self, key: str, body: bytes, *, passing: bool = False) -> BlobRef:
         """Store the body; see `BlobStore.put`. S3 refuses one that was damaged on its way."""
         digest = hashlib.sha256(body)
+        tags = {"Tagging": f"{PASSING_TAG[0]}={PASSING_TAG[1]}"} if passing else {}
         await self._ask(
             key,
             lambda client, place: client.put_object(
@@ -142,6 +144,7 @@ class S3Blobs:
                 Body=body,
                 ContentType=STORED_TYPE,
                 ChecksumSHA256=base64.b64encode(digest.digest()).decode(),
+                **tags,
             ),
         )
         return BlobRef(key=key, bytes=len(body), sha256=digest.hexdigest())

@@ -157,7 +157,7 @@ class FakeBlobs:
     failing: bool = False
     gate: asyncio.Event | None = None
 
-    async def put(self, key: str, body: bytes) -> BlobRef:
+    async def put(self, key: str, body: bytes, *, passing: bool = False) -> BlobRef:
         if self.gate is not None:
             await self.gate.wait()
         if self.failing:

@@ -1,6 +1,7 @@
 """Buckets in engines that stand in for S3, and what a client without credentials may do there."""
 
 import hashlib
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -42,9 +43,9 @@ async def make_bucket(url: str, keys: Credentials, *, origin: str | None = None)
         origin: of the pages that may use the bucket.
     """
     name = f"bucket-{uuid.uuid4().hex}"
-    await _put(url, keys, f"/{name}")
+    await _ask("PUT", url, keys, f"/{name}")
     if origin is not None:
-        await _put(url, keys, f"/{name}", query="cors=", body=CORS.format(origin).encode())
+        await _ask("PUT", url, keys, f"/{name}", query="cors=", body=CORS.format(origin).encode())
     return name
 
 
@@ -53,12 +54,18 @@ CORS = """<CORSConfiguration><CORSRule><AllowedOrigin>{}</AllowedOrigin>\
 """What a bucket needs for a browser: no header beyond those that any request may have."""
 
 
-async def _put(
-    url: str, keys: Credentials, path: str, *, query: str = "", body: bytes = b""
-) -> None:
+async def tags_of(url: str, keys: Credentials, bucket: str, key: str) -> dict[str, str]:
+    """Return the tags of an object."""
+    answer = await _ask("GET", url, keys, f"/{bucket}/{key}", query="tagging=")
+    return dict(re.findall(r"<Key>(.*?)</Key>\s*<Value>(.*?)</Value>", answer))
+
+
+async def _ask(
+    method: str, url: str, keys: Credentials, path: str, *, query: str = "", body: bytes = b""
+) -> str:
     headers = signed(
         {"Host": urlsplit(url).netloc, "X-Amz-Content-Sha256": hashlib.sha256(body).hexdigest()},
-        method="PUT",
+        method=method,
         path=path,
         query=query,
         body=body,
@@ -69,9 +76,11 @@ async def _put(
     where = _exactly(f"{url}{path}?{query}" if query else f"{url}{path}")
     async with (
         aiohttp.ClientSession() as session,
-        session.put(where, data=body, headers=headers) as response,
+        session.request(method, where, data=body, headers=headers) as response,
     ):
-        assert response.status == 200, await response.text()
+        answer = await response.text()
+        assert response.status == 200, answer
+        return answer
 
 
 @asynccontextmanager

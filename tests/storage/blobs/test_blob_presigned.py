@@ -103,7 +103,8 @@ def test_a_form_is_signed_as_the_sdk_signs_it(keys: Credentials) -> None:
     by_us = {"policy", "x-amz-signature"}
     request = AWSRequest("POST", ours.url)
     request.context["s3-presign-post-fields"] = {
-        name: ours.fields[name] for name in ("key", "Content-Type", "x-amz-checksum-sha256")
+        name: ours.fields[name]
+        for name in ("key", "Content-Type", "tagging", "x-amz-checksum-sha256")
     }
     request.context["s3-presign-post-policy"] = {"expiration": policy["expiration"]}
     with sdk_clock():

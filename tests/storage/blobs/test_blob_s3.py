@@ -1,4 +1,5 @@
 import asyncio
+import re
 import subprocess
 import sys
 import time
@@ -6,19 +7,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
+from storage.blobs.presigned import PASSING_TAG
 from storage.blobs.s3 import READ_TIMEOUT_S, S3Blobs, open_s3_blobs
 from storage.errors import BlobMissingError, StorageUnavailableError
 from storage.keys import blob_key
 from storage.records import BlobRef
+from storage.ttl import DAY, SPILL
 from tests.engines.fault_proxy import SLOW_DOWN, Answer, Fault, FaultProxy, fault_proxy
 from tests.engines.processes import Engine
-from tests.storage.blobs.s3_hosts import KEYS, REGION, fetch, make_bucket, opened
+from tests.storage.blobs.s3_hosts import KEYS, REGION, fetch, make_bucket, opened, tags_of
 from tests.storage.samples import ANNA, BEN, NOW
 
 KEY = blob_key(ANNA, "payload")
+PASSING = blob_key(ANNA, "passing")
 REF = BlobRef(key=KEY, bytes=4, sha256="0" * 64)
 BODY = b"body" * 1000
 
@@ -97,6 +102,38 @@ async def test_signing_asks_nobody(blobs: S3Blobs, proxy: FaultProxy) -> None:
     with pytest.raises(BlobMissingError):
         blobs.sign_download(BEN, REF, now=NOW)
     assert proxy.asked == []
+
+
+# What the bucket does by itself
+
+
+@pytest.mark.parametrize("engine", ["moto_server", "strict_ministack"])
+async def test_what_passes_is_told_from_what_stays(
+    request: pytest.FixtureRequest, engine: str
+) -> None:
+    url, keys = request.getfixturevalue(engine).url, KEYS["ministack"]
+    bucket = await make_bucket(url, keys)
+    async with opened(url, keys, bucket) as blobs:
+        await blobs.put(KEY, BODY)
+        await blobs.put(PASSING, BODY, passing=True)
+
+    assert await tags_of(url, keys, bucket, KEY) == {}
+    assert await tags_of(url, keys, bucket, PASSING) == dict([PASSING_TAG])
+
+
+async def test_an_upload_passes(blobs: S3Blobs) -> None:
+    tagging = blobs.sign_upload(ANNA, REF, now=NOW).fields["tagging"]
+    assert tuple(each.text for each in ET.fromstring(tagging).iter() if each.text) == PASSING_TAG
+
+
+def test_the_template_expires_what_passes() -> None:
+    template = (Path(__file__).parents[3] / "infra/template.yaml").read_text()
+    rule = "TagFilters:\n              - {{ Key: {}, Value: {} }}\n".format(*PASSING_TAG)
+    days = re.search(re.escape(rule) + r" +ExpirationInDays: (\d+)", template)
+
+    assert days is not None
+    assert int(days[1]) * DAY >= SPILL
+    assert "s3:PutObject]" not in template, "whoever writes tags too"
 
 
 # What can go wrong

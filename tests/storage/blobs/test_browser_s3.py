@@ -230,6 +230,7 @@ TAMPERED: dict[str, Callable[[dict[str, str]], Any]] = {
     "another digest": lambda fields: fields.update({"x-amz-checksum-sha256": "x"}),
     "another signature": lambda fields: fields.update({"x-amz-signature": "0" * 64}),
     "one field more": lambda fields: fields.update(acl="public-read"),
+    "no tag": lambda fields: fields.pop("tagging"),
     "no policy": lambda fields: fields.pop("policy"),
     "no digest": lambda fields: fields.pop("x-amz-checksum-sha256"),
 }
