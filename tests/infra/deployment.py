@@ -1,0 +1,166 @@
+"""The real template, built and deployed by the real SAM CLI, into MiniStack.
+
+It takes the raw template, runs the functions with its own interpreter, and its URLs are not those of AWS:
+what it cannot show is listed in docs/aws.md.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiobotocore.session import get_session
+
+from tests.engines.processes import ENGINES, Engine
+from tests.gateway.identity.user_pools import REGION, UserPool
+
+ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "infra" / "template.yaml"
+STACK = "makoto-dev"
+ENV = "dev"
+RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
+ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]
+
+_BOUND_S = 300.0
+_CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A stack that is up.
+
+    Attributes:
+        outputs: of the template, by name.
+        pool: whose tokens it accepts.
+    """
+
+    engine: Engine
+    outputs: Mapping[str, str]
+    pool: UserPool
+
+    @property
+    def connections_url(self) -> str:
+        """Where MiniStack takes posts."""
+        return f"{self.engine.url}/_aws/execute-api/{self.outputs['SocketApiId']}/{ENV}"
+
+    @property
+    def socket_url(self) -> str:
+        """Where clients connect to; the output names a host of AWS."""
+        return self.connections_url.replace("http", "ws", 1)
+
+    @property
+    def tickets_url(self) -> str:
+        """Where tickets are sold."""
+        return f"{self.engine.url}/_aws/execute-api/{self.outputs['HttpApiId']}/$default/v1/tickets"
+
+    def client(self, service: str) -> AbstractAsyncContextManager[Any]:
+        """Return a client of the SDK, to be entered."""
+        return engine_client(self.engine, service)
+
+
+def engine_client(engine: Engine, service: str) -> AbstractAsyncContextManager[Any]:
+    """Return a client of the SDK for a service of the engine, to be entered."""
+    client: AbstractAsyncContextManager[Any] = get_session().create_client(
+        service, region_name=REGION, endpoint_url=engine.url, **_CREDENTIALS
+    )
+    return client
+
+
+def build(folder: Path, *, runtime: str = RUNTIME, architecture: str = ARCHITECTURE) -> Path:
+    """Build what the template names, and return the folder with the built template."""
+    environment = {"RUNTIME": runtime, "ARCHITECTURE": architecture, "PYTHON": sys.executable}
+    sam("build", "--template", str(TEMPLATE), "--build-dir", str(folder), environment=environment)
+    return folder
+
+
+async def deploy(
+    engine: Engine, built: Path, pool: UserPool, *, parameters: Mapping[str, str] | None = None
+) -> Deployment:
+    """Deploy a built template, and tell it where its own sockets are: on AWS it knows that."""
+    given = {
+        "Env": ENV,
+        "Runtime": RUNTIME,
+        "Architecture": ARCHITECTURE,
+        "Alarms": "no",  # MiniStack has no metric math
+        "Issuers": issuers(pool),
+        **(parameters or {}),
+    }
+    overrides = [f"{name}={_quoted(value)}" for name, value in given.items()]
+    sam(
+        *("deploy", "--template-file", str(built / "template.yaml"), "--stack-name", STACK),
+        *("--resolve-s3", "--no-confirm-changeset", "--no-progressbar"),
+        *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"),
+        *("--parameter-overrides", *overrides),
+        environment={
+            "AWS_ENDPOINT_URL": engine.url,
+            "AWS_DEFAULT_REGION": REGION,
+            **{name.upper(): value for name, value in _CREDENTIALS.items()},
+        },
+    )
+    async with engine_client(engine, "cloudformation") as cloudformation:
+        first = Deployment(engine=engine, outputs=await _outputs(cloudformation), pool=pool)
+        given["ConnectionsUrl"] = first.connections_url
+        await cloudformation.update_stack(
+            StackName=STACK,
+            UsePreviousTemplate=True,
+            Parameters=[
+                {"ParameterKey": name, "ParameterValue": value} for name, value in given.items()
+            ],
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        )
+        await cloudformation.get_waiter("stack_update_complete").wait(
+            StackName=STACK, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        )
+        return Deployment(engine=engine, outputs=await _outputs(cloudformation), pool=pool)
+
+
+def issuers(pool: UserPool) -> str:
+    """Return the parameter `Issuers` for the access tokens of a pool."""
+    return orjson.dumps(
+        [
+            {
+                "issuer": pool.issuer,
+                "jwks_url": pool.jwks_url,
+                "audience": [pool.client_id],
+                "token_use": "access",
+                "tenant": pool.name,
+            }
+        ]
+    ).decode()
+
+
+def sam(*arguments: str, environment: Mapping[str, str]) -> str:
+    """Run the SAM CLI and return what it says; fail with that if it fails."""
+    program = ENGINES / "sam" / "bin" / "sam"
+    if not program.is_file():
+        reason = "the SAM CLI is missing: sh tests/install-engines.sh"
+        return pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    done = subprocess.run(
+        [program, *arguments],
+        env={**os.environ, "SAM_CLI_TELEMETRY": "0", **environment},
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=_BOUND_S,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+async def _outputs(cloudformation: Any) -> dict[str, str]:
+    (stack,) = (await cloudformation.describe_stacks(StackName=STACK))["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
