@@ -41,6 +41,7 @@ class Server:
         self.answers: dict[str, bytes] = {}
         self.heads: list[str] = []
         self.port = 0
+        self.endless = False
         self.left = asyncio.Event()
 
     def url(self, path: str) -> str:
@@ -50,6 +51,9 @@ class Server:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.heads.append(head)
+            while self.endless:
+                writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 4096)
+                await writer.drain()
             answer = self.answers.get(head.split(" ")[1])
             if answer is None:
                 await reader.read()  # until the client gives up
@@ -80,6 +84,20 @@ async def test_a_document_is_fetched(server: Server, answer: bytes) -> None:
     server.answers["/jwks"] = answer
     assert await fetch_jwks(server.url("/jwks")) == GOOD
     assert "cookie" not in server.heads[0].lower()
+
+
+async def test_an_answer_without_end_is_an_error(server: Server) -> None:
+    server.endless = True
+    async with asyncio.timeout(10):
+        with pytest.raises(JwksFetchError, match="too large"):
+            await fetch_jwks(server.url("/jwks"))
+
+
+async def test_a_url_with_a_user_is_not_asked(server: Server) -> None:
+    server.answers["/jwks"] = plain(GOOD)
+    with pytest.raises(JwksFetchError):
+        await fetch_jwks(server.url("/jwks").replace("//", "//user@"))
+    assert server.heads == []
 
 
 async def test_the_largest_allowed_document_is_fetched(server: Server) -> None:

@@ -127,9 +127,22 @@ async def test_an_older_document_never_replaces_a_newer_one(
     await cache.find("k1")
     documents.hold(ONE, clock.now - 60)
     clock.now += 10
-    assert await cache.find("x") is None
+    issuer.error = JwksFetchError("no answer")  # so that nothing else brings the newer one back
+    with pytest.raises(KeysUnavailableError):
+        await cache.find("x")
     assert await kid_of(cache, "k2") == "k2"
-    assert len(issuer.asked) == 2
+
+
+async def test_what_another_process_has_fetched_makes_up_for_a_failure_of_ours(
+    issuer: Issuer, documents: Documents, clock: Clock, process: Process
+) -> None:
+    cache = process()
+    issuer.error = JwksFetchError("no answer")
+    with pytest.raises(KeysUnavailableError):
+        await cache.find("x")
+    clock.now += 10
+    documents.hold(ONE, clock.now - 1)
+    assert await cache.find("x") is None
 
 
 async def test_a_document_from_the_future_is_replaced(
