@@ -89,6 +89,7 @@ class ConnectionsTransport:
         self._lines: dict[str, _Line] = {}
         self._gone: set[str] = set()
         self._under_way: set[asyncio.Task[None]] = set()
+        self._over = False
 
     def post(self, connection_id: str, frame: bytes) -> "asyncio.Task[None]":
         """See `Transport.post`. The post is under way when this returns; cancelling it may come too late.
@@ -96,7 +97,7 @@ class ConnectionsTransport:
         The task raises `GoneError`: of the connection, or of a frame that does not get through within 20
         seconds (and the time it waits for posts before it); this is logged, and the connection stays.
         """
-        if connection_id in self._gone:
+        if self._over or connection_id in self._gone:
             raise GoneError
         return self._start(
             self._in_turn(connection_id, lambda line: self._post(line, connection_id, frame))
@@ -116,13 +117,14 @@ class ConnectionsTransport:
     async def settle(self, *, within_s: float) -> None:
         """Wait until nothing is under way, readers that go on included; then cancel what still is.
 
-        A Lambda function is frozen when its handler returns: what was under way would be posted by a
-        later invocation, or never.
+        Nothing is posted after that: a Lambda function is frozen when its handler returns, and what was
+        left would be posted in the middle of a later invocation, or never.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 while self._under_way:
                     await asyncio.wait(self._under_way)
+        self._over = True
         while self._under_way:
             log.warning("posts given up", extra={"posts": len(self._under_way)})
             for task in self._under_way:

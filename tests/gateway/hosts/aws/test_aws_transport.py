@@ -325,3 +325,5 @@ async def test_settling_leaves_nothing_behind(api: FakeApi, posting: Posting) ->
     posts = [posting.transport.post(name, b"x") for name in ("a", "a", "b")]
     await posting.transport.settle(within_s=0.05)
     assert all(post.cancelled() for post in posts)
+    with pytest.raises(GoneError):
+        posting.transport.post("c", b"x")
