@@ -11,6 +11,7 @@ from storage.dynamodb.expressions import number, text
 from storage.dynamodb.items import (
     entry_item,
     is_claimed,
+    is_run,
     memory_item,
     message_item,
     run_of,
@@ -73,9 +74,8 @@ async def _waiting(table: DataTable, keys: OwnerKeys, run: Run) -> Run | None:
     session = await table.get(keys.session(run.session_id))
     active = session_runs_of(session).active if session else None
     head = await table.get(keys.head(active)) if active else None
-    if head is None or head["state"]["S"] != "queued":
-        return None
-    return run_of(head)
+    waiting = run_of(head) if head is not None and is_run(head) else None
+    return waiting if waiting is not None and waiting.state == "queued" else None
 
 
 async def _store(
