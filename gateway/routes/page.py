@@ -25,8 +25,8 @@ class Elsewhere:
 
     Attributes:
         socket_url: of its socket, `wss` or `ws`.
-        tickets_url: where a token buys a ticket, `https` or `http`; `None`: the token goes into the
-            handshake itself.
+        tickets_url: where a token buys a ticket: `https`, `http`, or a path on the page's own host;
+            `None`: the token goes into the handshake itself.
         payload_origins: from where large bodies are fetched, and where they are uploaded to, unless that
             is one of the hosts above.
 

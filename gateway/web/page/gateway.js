@@ -7,7 +7,8 @@ export function gatewayOfPage() {
   const url = named("gateway");
   const tickets = named("tickets");
   if (!url) return { url: new URL("/v1/ws", location.href.replace("http", "ws")).href };
-  return tickets ? { url, handshake: "ticket", ticketUrl: tickets } : { url };
+  if (!tickets) return { url };
+  return { url, handshake: "ticket", ticketUrl: new URL(tickets, location.href).href };
 }
 
 export const isElsewhere = () => named("gateway") !== undefined;

@@ -73,6 +73,24 @@ async def test_without_tickets_the_page_is_told_of_none() -> None:
     assert "makoto-tickets" not in text
 
 
+async def test_tickets_may_be_sold_where_the_page_is() -> None:
+    headers, text = await index_of(
+        Elsewhere(socket_url="wss://sockets.example/dev", tickets_url="/v1/tickets")
+    )
+    assert connect_sources(headers) == {
+        "wss://sockets.example",
+        "https://sockets.example",
+        "'self'",
+    }
+    assert '<meta name="makoto-tickets" content="/v1/tickets">' in text
+
+
+@pytest.mark.parametrize("url", ["//evil.example/", "v1/tickets", "https:///v1", "javascript:1"])
+async def test_tickets_are_sold_at_an_address_or_a_path(url: str) -> None:
+    with pytest.raises(ValueError, match="no https or http URL"):
+        Elsewhere(socket_url="wss://sockets.example/dev", tickets_url=url)
+
+
 @pytest.mark.parametrize("url", ['wss://x.example/"><script>', "wss://x.example/<b>"])
 async def test_an_address_cannot_become_markup(url: str) -> None:
     _, text = await index_of(Elsewhere(socket_url=url))
