@@ -1,17 +1,19 @@
-"""Measure the parser and the gateway beside others and print the tables.
+"""Measure the parser and the gateway, beside others where there are any, and print the tables.
 
-`python -m bench` runs both parts, `python -m bench parser` or `gateway` one of them.
+`python -m bench` runs all parts, `python -m bench parser`, `gateway` or `posts` one of them.
 """
 
 import argparse
 
 from bench import report
 
+PARTS = ("parser", "gateway", "posts")
+
 
 def run() -> None:
     """Read the command line and run what it asks for."""
     line = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    line.add_argument("part", nargs="?", choices=("parser", "gateway"), help="only this part")
+    line.add_argument("part", nargs="?", choices=PARTS, help="only this part")
     line.add_argument("--quick", action="store_true", help="shorter, rougher")
     line.add_argument(
         "--no-deflate",
@@ -20,17 +22,26 @@ def run() -> None:
     )
     asked = line.parse_args()
     print(report.machine())
+    for part in [asked.part] if asked.part else PARTS:
+        print()
+        _run(part, quick=asked.quick, deflate=not asked.no_deflate)
+
+
+def _run(part: str, *, quick: bool, deflate: bool) -> None:
     # Imported late: each part loads only what it measures.
-    if asked.part != "gateway":
-        from bench import parser
+    match part:
+        case "parser":
+            from bench import parser
 
-        print()
-        parser.run(quick=asked.quick)
-    if asked.part != "parser":
-        from bench import gateway
+            parser.run(quick=quick)
+        case "gateway":
+            from bench import gateway
 
-        print()
-        gateway.run(quick=asked.quick, deflate=not asked.no_deflate)
+            gateway.run(quick=quick, deflate=deflate)
+        case "posts":
+            from bench import posts
+
+            posts.run(quick=quick)
 
 
 if __name__ == "__main__":

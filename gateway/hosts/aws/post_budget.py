@@ -50,9 +50,9 @@ BLIND_S: Final = 5.0
 BLIND_EVERY_S: Final = 0.5
 """When reservations fail, so often a process posts for so long without, before it asks again."""
 
-_FIRST_LEAD_S: Final = 0.03
+_FIRST_LEAD_S: Final = 0.01
 _LONGEST_LEAD_S: Final = 0.3
-"""How far ahead slots are looked for: as long as a reservation takes, with its first connection."""
+"""How far ahead slots are looked for: as long as a reservation takes."""
 
 _TENANT: Final = 4
 
@@ -184,7 +184,7 @@ class PostBudget:
 
     def _took(self, seconds: float) -> None:
         """Look for slots as far ahead as the slowest of the latest reservations would have needed."""
-        self._lead_s = min(max(1.2 * seconds, 0.9 * self._lead_s), _LONGEST_LEAD_S)
+        self._lead_s = min(max(1.2 * seconds, 0.7 * self._lead_s), _LONGEST_LEAD_S)
 
     def _passing(self, refused: int) -> int:
         """Return how many free slots to leave to others who want the same one just now.
