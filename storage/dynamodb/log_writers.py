@@ -136,18 +136,9 @@ class LogWriter:
         try:
             while self._waiting:
                 entry, claimed_by, acknowledge = self._waiting.popleft()
-                error = await self._kept(entry, claimed_by)
-                self._acknowledge(acknowledge, error)
-                if isinstance(error, StorageUnavailableError):
-                    self._refuse_waiting()
+                self._acknowledge(acknowledge, await self._kept(entry, claimed_by))
         finally:
             self._writing = None
-
-    def _refuse_waiting(self) -> None:
-        """An entry was not kept: neither are those behind it."""
-        waiting, self._waiting = self._waiting, deque()
-        for _, _, acknowledge in waiting:
-            self._acknowledge(acknowledge, StorageUnavailableError("an earlier entry was not kept"))
 
     def _acknowledge(self, acknowledge: Acknowledge, error: StorageError | None) -> None:
         try:
