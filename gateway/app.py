@@ -19,9 +19,11 @@ from gateway.frames.spill import Spill
 from gateway.identity.admission import Admission, Admitted, Handshake
 from gateway.identity.principal import AUTH_GRACE_S
 from gateway.runs.live_runs import LiveRuns
+from gateway.runs.resume import live_run
 from gateway.runs.transport import GoneError, Transport
 from gateway.tenants.tier import Tier
 from gateway.turns.conversation import Conversation
+from gateway.turns.following import Following
 from gateway.turns.uploads import Uploads
 from gateway.wire import answers, commands
 from gateway.wire.answers import Answer, milliseconds
@@ -71,6 +73,7 @@ class Gateway:
         store: Store,
         admission: Admission,
         conversation: Conversation,
+        following: Following,
         account: Account,
         uploads: Uploads,
         live: LiveRuns,
@@ -84,6 +87,7 @@ class Gateway:
         self._store = store
         self._admission = admission
         self._conversation = conversation
+        self._following = following
         self._account = account
         self._uploads = uploads
         self._live = live
@@ -175,23 +179,10 @@ class Gateway:
     async def _carry_out_for(
         self, owner: Owner, connection: Connection, command: commands.AnyCommand
     ) -> None:
-        async def post(answer: Answer) -> None:
-            await self._post(connection, answer)
-
-        talk = self._conversation
         match command:
-            case commands.Send():
-                await talk.send(owner, self._tier, connection, command, post)
-            case commands.Regenerate():
-                await talk.regenerate(owner, self._tier, connection, command, post)
-            case commands.Cancel():
-                await talk.cancel(owner, command)
-            case commands.Resume():
-                expired = await talk.resume(owner, connection, command, post)
-                if expired is not None:
-                    await self._not_resumable(owner, connection, expired.run)
             case commands.Upload():
-                await post(await self._uploads.prepare(owner, self._tier, command))
+                ready = await self._uploads.prepare(owner, self._tier, command)
+                await self._post(connection, ready)
             case (
                 commands.History()
                 | commands.Sessions()
@@ -201,8 +192,32 @@ class Gateway:
             ):
                 page = await self._account.answer(owner, command)
                 if isinstance(command, commands.Forget) and command.session_id is not None:
-                    await talk.forgotten(owner, command.session_id)
+                    await self._conversation.forgotten(owner, command.session_id)
                 await self._post_page(owner, connection, page)
+            case _:
+                await self._converse(owner, connection, command)
+
+    async def _converse(
+        self, owner: Owner, connection: Connection, command: commands.AnyCommand
+    ) -> None:
+        async def post(answer: Answer) -> None:
+            await self._post(connection, answer)
+
+        match command:
+            case commands.Send():
+                await self._conversation.send(owner, self._tier, connection, command, post)
+            case commands.Regenerate():
+                await self._conversation.regenerate(owner, self._tier, connection, command, post)
+            case commands.Cancel():
+                await self._conversation.cancel(owner, command)
+            case commands.Resume():
+                expired = await self._following.resume(owner, connection, command, post)
+                if expired is not None:
+                    await self._not_resumable(owner, connection, expired.run)
+            case commands.Subscribe():
+                await self._following.subscribe(owner, connection, command, post)
+            case commands.Unsubscribe():
+                await self._following.unsubscribe(owner, connection, command, post)
 
     async def _ready(self, connection: Connection) -> answers.Ready:
         assert connection.owner is not None
@@ -227,12 +242,7 @@ class Gateway:
 
     def _live_run(self, owner: Owner, run: Run) -> answers.LiveRun:
         live = self._live.find(owner, run.run_id)
-        return answers.LiveRun(
-            run_id=run.run_id,
-            session_id=run.session_id,
-            last_seq=live.feed.kept if live else run.last_seq,
-            state="queued" if run.state == "queued" else "running",
-        )
+        return live_run(run, last_seq=live.feed.kept if live else run.last_seq)
 
     async def _not_resumable(self, owner: Owner, connection: Connection, run: Run) -> None:
         stored = await self._store.of(owner).messages.get(run.reply_id)

@@ -335,11 +335,28 @@ class SharedRuns(Runs, Protocol):
         ...
 
 
+class Subscribers(Protocol):
+    """The connections that follow whole sessions of one owner, for whoever generates a run of them."""
+
+    async def add(self, session_id: str, reader: RunReader) -> None:
+        """Store a subscriber, also of a session that does not exist; again: in place of the first."""
+        ...
+
+    async def remove(self, session_id: str, connection_id: str) -> None:
+        """Forget a subscriber; harmless when it is none."""
+        ...
+
+    async def of(self, session_id: str, *, now: float) -> Sequence[RunReader]:
+        """Return those whose identity holds, of more than `MAX_READERS` the newest."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedRepositories(Repositories):
     """All that one owner may reach, in a `SharedStore`."""
 
     runs: SharedRuns
+    subscribers: Subscribers
 
 
 class KeyDocuments(Protocol):

@@ -13,7 +13,8 @@ from gateway.runs.transport import Transport
 from gateway.settings import Settings
 from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
-from gateway.turns.conversation import Conversation, RunFinder
+from gateway.turns.conversation import Conversation
+from gateway.turns.following import Following, RunFinder
 from gateway.turns.recover import Recovery
 from gateway.turns.seal import Sealer
 from gateway.turns.uploads import Uploads
@@ -57,6 +58,7 @@ def make_gateway(
         new_reader: see `Acceptor`; of a host where other processes do.
     """
     store, blobs, ids, clock = on.store, on.blobs, on.ids, on.clock
+    following = Following(finder=on.finder, live=on.live, recovery=recovery)
     conversation = Conversation(
         store=store,
         acceptor=Acceptor(
@@ -68,7 +70,7 @@ def make_gateway(
             new_reader=new_reader,
         ),
         live=on.live,
-        finder=on.finder,
+        following=following,
         starter=starter,
         recovery=recovery,
         characters=frozenset(on.settings.characters),
@@ -78,6 +80,7 @@ def make_gateway(
         store=store,
         admission=on.admission,
         conversation=conversation,
+        following=following,
         account=Account(store=store),
         uploads=Uploads(store=store, blobs=blobs, ids=ids, clock=clock),
         live=on.live,

@@ -71,21 +71,21 @@ class ReplyJob:
             RunUnfinishedError: the run is neither ended nor alive.
             StorageUnavailableError: it could not be claimed.
         """
-        runs = self._store.of(owner).runs
+        its = self._store.of(owner)
         if self._clock() >= deadline:
             raise RunUnfinishedError(run_id)
         try:
-            claimed = await runs.claim(
+            claimed = await its.runs.claim(
                 run_id, claimed_by=self._new_id(), lease_until=self._clock() + LEASE_S
             )
         except NotRunOwnerError:
             await self._already_claimed(owner, run_id)
             return
         live = self._live.open(owner, claimed)
-        beat = Beat(runs=runs, live=live, clock=self._clock)
+        beat = Beat(its=its, live=live, clock=self._clock)
         beat.heed(claimed)
         following = await self._generate(live, beat, deadline)
-        await self._serve_to_the_end(runs, live, beat)
+        await self._serve_to_the_end(its.runs, live, beat)
         if following is not None:
             self._starter.start(self._live.open(owner, following))
 
@@ -102,7 +102,10 @@ class ReplyJob:
         beating = asyncio.create_task(beat.run(), name=f"beat {live.run.run_id}")
         try:
             async with asyncio.timeout(remaining + FINISH_S):
-                return await self._generator.generate(live)
+                following, _ = await asyncio.gather(
+                    self._generator.generate(live), beat.welcome_subscribers()
+                )
+                return following
         except TimeoutError:
             raise RunUnfinishedError(live.run.run_id) from None
         finally:

@@ -8,7 +8,7 @@ from gateway.identity.principal import AUTH_GRACE_S
 from gateway.runs.live_run import LiveRun
 from storage.errors import NotRunOwnerError, StorageError
 from storage.records import Run, RunReader
-from storage.repositories import SharedRuns
+from storage.repositories import SharedRepositories
 
 BEAT_EVERY_S = 0.25
 """So long a cancel, or a new reader, may go unnoticed; also while the model is silent."""
@@ -23,13 +23,16 @@ class Beat:
     """Keeps the lease of a claimed run, and does what HEAD tells.
 
     Args:
-        runs: of the run's owner.
+        its: what the run's owner has.
         live: the run, claimed.
         clock: Unix time in seconds.
     """
 
-    def __init__(self, *, runs: SharedRuns, live: LiveRun, clock: Callable[[], float]) -> None:
-        self._runs = runs
+    def __init__(
+        self, *, its: SharedRepositories, live: LiveRun, clock: Callable[[], float]
+    ) -> None:
+        self._runs = its.runs
+        self._subscribers = its.subscribers
         self._live = live
         self._clock = clock
         self._known: dict[str, RunReader] = {}
@@ -41,6 +44,21 @@ class Beat:
             await asyncio.sleep(BEAT_EVERY_S)
             await self._beat()
             await self._report_gone()
+
+    async def welcome_subscribers(self) -> None:
+        """Let those in who follow the run's session; goes right after the claim.
+
+        Whoever subscribes later finds the run itself.
+        """
+        run = self._live.run
+        try:
+            for reader in await self._subscribers.of(run.session_id, now=self._clock()):
+                if reader.connection_id not in self._known:
+                    joined = await self._runs.join(run.run_id, reader, now=self._clock())
+                    if joined is not None:
+                        self.heed(joined)
+        except StorageError:  # they will ask, having heard nothing
+            log.warning("subscribers not found", extra={"run_id": run.run_id})
 
     def heed(self, run: Run) -> None:
         """Do what HEAD asks: stop, let new readers in at their cursors, let others go."""
@@ -82,9 +100,10 @@ class Beat:
                 self.heed(run)
 
     async def _report_gone(self) -> None:
-        """Take out of HEAD the readers that a post has found gone."""
+        """Take out of HEAD, and of the session, the readers that a post has found gone."""
         for connection_id in [each for each in self._known if not self._live.feed.follows(each)]:
             try:
                 await self._runs.leave(self._live.run.run_id, connection_id)
+                await self._subscribers.remove(self._live.run.session_id, connection_id)
             except StorageError:
                 return

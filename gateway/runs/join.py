@@ -1,10 +1,11 @@
 """Finding what a client may follow, where each run is generated in another process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.runs.replay import Expired, Replayable, Replayer
-from gateway.runs.resume import Elsewhere
+from gateway.runs.resume import Elsewhere, live_run
+from gateway.wire import answers
 from gateway.wire.errors import NotFoundError, RateLimitedError
 from storage.records import Connection, Owner, Run, RunReader, RunState
 from storage.repositories import SharedStore
@@ -86,6 +87,32 @@ class SharedResumer:
             last_seq=run.last_seq,
             overdue=run.state == "queued" and run.created_at + BEGUN_WITHIN_S <= now,
         )
+
+    async def subscribe(
+        self, owner: Owner, session_id: str, reader: Connection
+    ) -> Sequence[answers.LiveRun]:
+        """Make the connection a reader of every later run of the session; see `RunFinder.subscribe`.
+
+        Either a generation finds the subscriber when it has claimed its run, or the run is found here.
+
+        Raises:
+            NotFoundError: no such session of this owner.
+            StorageUnavailableError: the store refuses.
+        """
+        its = self._store.of(owner)
+        await its.subscribers.add(session_id, self.reader(reader))
+        session = await its.sessions.get(session_id)
+        if session is None:
+            await its.subscribers.remove(session_id, reader.connection_id)
+            raise NotFoundError
+        run = await its.runs.get(session.active_run) if session.active_run else None
+        if run is None or run.state == "ended":
+            return []
+        return [live_run(run, last_seq=run.last_seq)]
+
+    async def unsubscribe(self, owner: Owner, session_id: str, reader: Connection) -> None:
+        """Undo it for later runs."""
+        await self._store.of(owner).subscribers.remove(session_id, reader.connection_id)
 
     async def count(self, owner: Owner) -> int:
         """Return how many runs of that owner are queued or under way."""

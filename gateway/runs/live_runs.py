@@ -8,6 +8,11 @@ from gateway.runs.feed import Feed
 from gateway.runs.live_run import LiveRun
 from storage.records import Owner, Run
 
+SESSIONS_MAX = 16
+"""How many sessions one connection may follow at a time."""
+
+_Session = tuple[Owner, str]
+
 
 class LiveRuns:
     """Finds a run by its id and the feeds of a connection. One per process.
@@ -21,6 +26,8 @@ class LiveRuns:
         self._runs: dict[str, LiveRun] = {}
         self._unfinished: Counter[Owner] = Counter()
         self._feeds: defaultdict[str, set[Feed]] = defaultdict(set)
+        self._subscribers: dict[_Session, set[str]] = {}
+        self._subscribed: dict[str, set[_Session]] = {}
 
     def all(self) -> list[LiveRun]:
         """Return the live runs, oldest first."""
@@ -32,6 +39,8 @@ class LiveRuns:
         if live is None:
             live = self._runs[run.run_id] = self._make(owner, run)
             self._unfinished[owner] += 1
+            for connection_id in self._subscribers.get((owner, run.session_id), ()):
+                self.follow(live.feed, connection_id, after=0)
         return live
 
     def find(self, owner: Owner, run_id: str) -> LiveRun | None:
@@ -79,7 +88,35 @@ class LiveRuns:
             each for each in (*self._feeds[connection_id], feed) if not each.complete
         }
 
+    def subscribe(self, owner: Owner, session_id: str, connection_id: str) -> bool:
+        """Make a connection a reader of every run of a session that is opened from now on.
+
+        Returns:
+            False if it follows `SESSIONS_MAX` sessions already.
+        """
+        session = owner, session_id
+        followed = self._subscribed.setdefault(connection_id, set())
+        if session not in followed and len(followed) >= SESSIONS_MAX:
+            return False
+        followed.add(session)
+        self._subscribers.setdefault(session, set()).add(connection_id)
+        return True
+
+    def unsubscribe(self, owner: Owner, session_id: str, connection_id: str) -> None:
+        """Undo `subscribe`; feeds that the connection follows already it goes on following."""
+        session = owner, session_id
+        self._subscribed.get(connection_id, set()).discard(session)
+        self._drop_subscriber(session, connection_id)
+
+    def _drop_subscriber(self, session: "_Session", connection_id: str) -> None:
+        subscribers = self._subscribers.get(session, set())
+        subscribers.discard(connection_id)
+        if not subscribers:
+            self._subscribers.pop(session, None)
+
     def leave(self, connection_id: str) -> None:
         """Forget a closed connection. Its runs go on."""
+        for session in self._subscribed.pop(connection_id, ()):
+            self._drop_subscriber(session, connection_id)
         for feed in self._feeds.pop(connection_id, ()):
             feed.unfollow(connection_id)

@@ -1,11 +1,13 @@
 """Finding what a client may follow, where runs are generated in this process."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.replay import Expired, Replayable, Replayer
-from gateway.wire.errors import NotFoundError
-from storage.records import Connection, Owner, RunState
+from gateway.wire import answers
+from gateway.wire.errors import NotFoundError, RateLimitedError
+from storage.records import Connection, Owner, Run, RunState
 from storage.repositories import Store
 
 
@@ -54,6 +56,30 @@ class Resumer:
             return Elsewhere(session_id=run.session_id)
         return await self._replayer.replay(owner, run)
 
+    async def subscribe(
+        self, owner: Owner, session_id: str, reader: Connection
+    ) -> Sequence[answers.LiveRun]:
+        """Make the connection a reader of every later run of the session; see `RunFinder.subscribe`.
+
+        Raises:
+            NotFoundError: no such session of this owner.
+            RateLimitedError: it follows too many already.
+            StorageUnavailableError: the store refuses.
+        """
+        if await self._store.of(owner).sessions.get(session_id) is None:
+            raise NotFoundError
+        if not self._live.subscribe(owner, session_id, reader.connection_id):
+            raise RateLimitedError("This connection follows too many sessions.")
+        return [
+            live_run(live.run, last_seq=live.feed.kept)
+            for live in self._live.of_session(owner, session_id)
+            if not live.feed.complete
+        ]
+
+    async def unsubscribe(self, owner: Owner, session_id: str, reader: Connection) -> None:
+        """Undo it for later runs."""
+        self._live.unsubscribe(owner, session_id, reader.connection_id)
+
     async def count(self, owner: Owner) -> int:
         """Return how many runs of that owner are queued or under way."""
         return self._live.count(owner)
@@ -68,3 +94,13 @@ class Resumer:
         return Replayable(
             feed=live.feed, session_id=live.run.session_id, state=state, last_seq=live.feed.kept
         )
+
+
+def live_run(run: Run, *, last_seq: int) -> answers.LiveRun:
+    """Return what a client is told of a run that has not ended."""
+    return answers.LiveRun(
+        run_id=run.run_id,
+        session_id=run.session_id,
+        last_seq=last_seq,
+        state="running" if last_seq or run.state == "running" else "queued",
+    )

@@ -1,28 +1,24 @@
-"""The commands of a conversation: send, regenerate, cancel, resume. They answer at once."""
+"""The commands of a conversation: send, regenerate, cancel. They answer at once."""
 
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol
 
-from gateway.runs.join import Joined
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.replay import Expired, Replayable
-from gateway.runs.resume import Elsewhere
 from gateway.runs.run_starter import RunStarter
 from gateway.runs.transport import GoneError
 from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
+from gateway.turns.following import Following
 from gateway.turns.recover import Recovery
 from gateway.wire.answers import Accepted as AcceptedAnswer
-from gateway.wire.answers import Answer, Resumed
-from gateway.wire.commands import Cancel, Regenerate, Resume, Send
+from gateway.wire.answers import Answer
+from gateway.wire.commands import Cancel, Regenerate, Send
 from gateway.wire.errors import (
     BadRequestError,
     BusyError,
     NotFoundError,
     RateLimitedError,
-    StorageUnavailableError,
 )
 from storage.errors import StorageError
 from storage.keys import run_id
@@ -35,32 +31,6 @@ Post = Callable[[Answer], Awaitable[None]]
 """Posts an answer to the connection that a command came from."""
 
 
-class RunFinder(Protocol):
-    """Knows where runs are generated: `Resumer` in this process, `SharedResumer` in others."""
-
-    async def find(
-        self, owner: Owner, run_id: str, reader: Connection, *, after: int | None
-    ) -> Replayable | Joined | Elsewhere | Expired:
-        """Return how that connection may follow the run.
-
-        Args:
-            owner: whose run it must be.
-            run_id: of the run.
-            reader: the connection that shall get the events after `after`.
-            after: the number of the last event it has; `None`: from the start, unless it reads already.
-
-        Raises:
-            NotFoundError: no such run of this owner.
-            RateLimitedError: too many read it.
-            StorageUnavailableError: the store refuses.
-        """
-        ...
-
-    async def count(self, owner: Owner) -> int:
-        """Return how many runs of that owner are queued or under way."""
-        ...
-
-
 class Conversation:
     """Carries out the commands about runs.
 
@@ -68,7 +38,7 @@ class Conversation:
         store: where runs are kept.
         acceptor: stores turns.
         live: the runs that are live here.
-        finder: finds what may be followed.
+        following: lets connections read runs.
         starter: generates replies.
         recovery: takes up runs that nobody generates.
         characters: the names a first send may choose from.
@@ -81,7 +51,7 @@ class Conversation:
         store: Store,
         acceptor: Acceptor,
         live: LiveRuns,
-        finder: RunFinder,
+        following: Following,
         starter: RunStarter,
         recovery: Recovery,
         characters: frozenset[str],
@@ -90,7 +60,7 @@ class Conversation:
         self._store = store
         self._acceptor = acceptor
         self._live = live
-        self._finder = finder
+        self._following = following
         self._starter = starter
         self._recovery = recovery
         self._characters = characters
@@ -146,25 +116,6 @@ class Conversation:
             raise NotFoundError
         await self._stop(owner, command.run_id)
 
-    async def resume(
-        self, owner: Owner, here: Connection, command: Resume, post: Post
-    ) -> Expired | None:
-        """Say where a run stands, then post what the client lacks and go on live.
-
-        Returns:
-            The run if its log may not be replayed any more, else `None`.
-
-        Raises:
-            NotFoundError: no such run of this owner.
-        """
-        found = await self._find(owner, command.run_id, here, after=command.after)
-        if isinstance(found, Expired):
-            return found
-        await post(Resumed(run_id=command.run_id, state=found.state, last_seq=found.last_seq))
-        if isinstance(found, Replayable):
-            self._live.follow(found.feed, here.connection_id, after=command.after)
-        return None
-
     async def forgotten(self, owner: Owner, session_id: str) -> None:
         """Stop what is under way in a session that was forgotten, and let nobody resume it."""
         for live in self._live.of_session(owner, session_id):
@@ -173,7 +124,7 @@ class Conversation:
             self._live.drop(live)
 
     async def _check_rate(self, owner: Owner, tier: Tier, command_id: str) -> None:
-        if await self._finder.count(owner) < tier.live_runs:
+        if await self._following.count(owner) < tier.live_runs:
             return
         if await self._store.of(owner).runs.get(run_id(owner, command_id)) is None:
             raise RateLimitedError("Too many answers are under way.")
@@ -183,7 +134,9 @@ class Conversation:
     ) -> None:
         run = outcome.run
         if isinstance(outcome, Duplicate):
-            await self._accepted_before(owner, here, run, post)
+            found = await self._following.find(owner, run.run_id, here, after=None)
+            await post(_accepted_answer(run, duplicate=True))
+            self._following.follow(found, here, after=None)
             return
         live = self._live.open(owner, run)
         live.context = outcome.context
@@ -194,26 +147,6 @@ class Conversation:
         with suppress(GoneError):  # what was accepted is answered, whoever reads it
             await post(_accepted_answer(run, duplicate=None))
             self._live.follow(live.feed, here.connection_id, after=0)
-
-    async def _accepted_before(self, owner: Owner, here: Connection, run: Run, post: Post) -> None:
-        found = await self._find(owner, run.run_id, here, after=None)
-        await post(_accepted_answer(run, duplicate=True))
-        if isinstance(found, Replayable) and not found.feed.follows(here.connection_id):
-            self._live.follow(found.feed, here.connection_id, after=0)
-
-    async def _find(
-        self, owner: Owner, run_id: str, here: Connection, *, after: int | None
-    ) -> Replayable | Joined | Expired:
-        found = await self._finder.find(owner, run_id, here, after=after)
-        match found:
-            case Joined(overdue=True):
-                await self._recovery.revive(owner, found.session_id)
-            case Elsewhere() | Replayable(state="queued"):
-                await self._recovery.revive(owner, found.session_id)
-                found = await self._finder.find(owner, run_id, here, after=after)
-        if isinstance(found, Elsewhere):
-            raise StorageUnavailableError
-        return found
 
     async def _stop_or_log(self, owner: Owner, run_id: str) -> None:
         """Stop a run to make way; if that fails the accepted one waits, and its client was told so."""

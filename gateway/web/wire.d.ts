@@ -11,6 +11,8 @@ export type AnyCommand =
   | Regenerate
   | Cancel
   | Resume
+  | Subscribe
+  | Unsubscribe
   | History
   | Sessions
   | Session
@@ -28,6 +30,8 @@ export type AnyAnswer =
   | Page
   | UploadReady
   | Resumed
+  | Subscribed
+  | Unsubscribed
   | Notice
   | Pong
   | Error
@@ -194,6 +198,25 @@ export interface Resume {
   run_id: string;
   /** The number of the last event that was applied; 0 for none. */
   after: number;
+}
+
+/**
+ * Follow a session: get the events of its runs, whichever connection asked for them.
+ *
+ * Answered by `subscribed`, then by the events of the runs that it names, from the first one on. It
+ * holds until `unsubscribe` or the end of the connection, and is harmless when repeated.
+ */
+export interface Subscribe {
+  type: "subscribe";
+  /** The session to follow. */
+  session_id: string;
+}
+
+/** Follow a session no more; runs that are followed already stay so. Answered by `unsubscribed`. */
+export interface Unsubscribe {
+  type: "unsubscribe";
+  /** The session that was followed. */
+  session_id: string;
 }
 
 /** Read a session's messages, newest first; answered by `page`. */
@@ -395,6 +418,22 @@ export interface Resumed {
   state: "queued" | "running" | "ended";
   /** The number of its latest event so far; 0 for none. */
   last_seq: number;
+}
+
+/** The session is followed: the events of every later run of it come here too. */
+export interface Subscribed {
+  type: "subscribed";
+  /** The session. */
+  session_id: string;
+  /** Those of its runs that have not ended; their events follow. */
+  runs: LiveRun[];
+}
+
+/** The session is followed no more. */
+export interface Unsubscribed {
+  type: "unsubscribed";
+  /** The session. */
+  session_id: string;
 }
 
 /** Something worth knowing. `auth.renewed` answers `auth`. */

@@ -278,6 +278,30 @@ class Resumed(Answer):
     last_seq: int
 
 
+class Subscribed(Answer):
+    """The session is followed: the events of every later run of it come here too.
+
+    Attributes:
+        session_id: the session.
+        runs: those of its runs that have not ended; their events follow.
+    """
+
+    type: Literal["subscribed"] = "subscribed"
+    session_id: str
+    runs: tuple[LiveRun, ...]
+
+
+class Unsubscribed(Answer):
+    """The session is followed no more.
+
+    Attributes:
+        session_id: the session.
+    """
+
+    type: Literal["unsubscribed"] = "unsubscribed"
+    session_id: str
+
+
 class Notice(Answer):
     """Something worth knowing. `auth.renewed` answers `auth`.
 
@@ -352,6 +376,8 @@ AnyAnswer = Annotated[
     | Page
     | UploadReady
     | Resumed
+    | Subscribed
+    | Unsubscribed
     | Notice
     | Pong
     | Error

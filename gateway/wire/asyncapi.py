@@ -20,6 +20,8 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     "Regenerate": ("Accepted", "Events", "Payload"),
     "Cancel": (),
     "Resume": ("Resumed", "Events", "Payload"),
+    "Subscribe": ("Subscribed", "Events", "Payload"),
+    "Unsubscribe": ("Unsubscribed",),
     "History": ("Page", "Payload"),
     "Sessions": ("Page", "Payload"),
     "Session": ("Page",),

@@ -155,6 +155,31 @@ class Resume(Command):
     after: Annotated[int, Field(ge=0, le=2**53)]
 
 
+class Subscribe(Command):
+    """Follow a session: get the events of its runs, whichever connection asked for them.
+
+    Answered by `subscribed`, then by the events of the runs that it names, from the first one on. It holds
+    until `unsubscribe` or the end of the connection, and is harmless when repeated.
+
+    Attributes:
+        session_id: the session to follow.
+    """
+
+    type: Literal["subscribe"]
+    session_id: ServerId
+
+
+class Unsubscribe(Command):
+    """Follow a session no more; runs that are followed already stay so. Answered by `unsubscribed`.
+
+    Attributes:
+        session_id: the session that was followed.
+    """
+
+    type: Literal["unsubscribe"]
+    session_id: ServerId
+
+
 class _Paged(Command):
     id: ClientId
     before: Cursor | None = None
@@ -272,6 +297,8 @@ AnyCommand = (
     | Regenerate
     | Cancel
     | Resume
+    | Subscribe
+    | Unsubscribe
     | History
     | Sessions
     | Session

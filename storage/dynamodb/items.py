@@ -270,10 +270,11 @@ def _blob_of(value: Value) -> BlobRef:
 
 
 def _readers(kept: Mapping[str, Value]) -> tuple[RunReader, ...]:
-    return tuple(_reader_of(each, value["S"]) for each, value in sorted(kept.items()))
+    return tuple(reader_of(each, value["S"]) for each, value in sorted(kept.items()))
 
 
-def _reader_of(connection_id: str, kept: str) -> RunReader:
+def reader_of(connection_id: str, kept: str) -> RunReader:
+    """Return what `reader_value` was made of."""
     after, expires_at, nonce = kept.split(" ", 2)
     return RunReader(
         connection_id=connection_id,

@@ -10,6 +10,7 @@
     {tenant}#{user}#MESSAGE#{id}      PLACE                       in which session, and as what
     {tenant}#{user}#RUN#{id}          HEAD
                                       LOG#{number of the first event}
+    {tenant}#{user}#SUBSCRIBERS#{id}  CONNECTION#{id}             who follows that conversation
     {tenant}#{user}#MEMORIES          MEMORY#{id}
     {tenant}#{user}#USAGE             AT#{when}#{run id}
     {tenant}#{user}#PAYLOAD#{id}      PAYLOAD
@@ -68,6 +69,10 @@ class OwnerKeys:
         """Return the key by which a session knows a run that brought no message."""
         return self._in_session(session_id, f"{SESSION_RUNS}{_part(run_id)}")
 
+    def subscriber(self, session_id: str, connection_id: str) -> Key:
+        """Return the key of a connection that follows a conversation."""
+        return key(self.subscribers_partition(session_id), f"CONNECTION#{_part(connection_id)}")
+
     def place(self, message_id: str) -> Key:
         """Return the key by which a message is found without its session."""
         return key(f"{self.owner}#MESSAGE#{_part(message_id)}", _PLACE)
@@ -95,6 +100,10 @@ class OwnerKeys:
     def session_partition(self, session_id: str) -> str:
         """Return what a conversation and all that was said in it share."""
         return f"{self.owner}#SESSION#{_part(session_id)}"
+
+    def subscribers_partition(self, session_id: str) -> str:
+        """Return what all who follow a conversation share."""
+        return f"{self.owner}#SUBSCRIBERS#{_part(session_id)}"
 
     def run_partition(self, run_id: str) -> str:
         """Return what a run and its log share."""

@@ -16,6 +16,7 @@ from storage.dynamodb.payloads import DynamoPayloads
 from storage.dynamodb.run_log import DynamoRunLog
 from storage.dynamodb.runs import DynamoRuns
 from storage.dynamodb.sessions import DynamoSessions
+from storage.dynamodb.subscribers import DynamoSubscribers
 from storage.dynamodb.table import DataTable
 from storage.dynamodb.tickets import DynamoTickets
 from storage.records import Owner
@@ -75,6 +76,7 @@ class DynamoStore:
             sessions=DynamoSessions(owner, table, forgetting),
             messages=DynamoMessages(owner, table, contents),
             memories=DynamoMemories(owner, table),
+            subscribers=DynamoSubscribers(owner, table),
             runs=DynamoRuns(owner, table, contents, writers),
             log=DynamoRunLog(owner, table, writers),
             payloads=DynamoPayloads(owner, table, self._clock),

@@ -78,7 +78,7 @@ class House:
         self.transport = FakeTransport()
         self.blobs = FakeBlobs()
         self.payloads = FakePayloads()
-        self.conversation, self.account = Called(), Called()
+        self.conversation, self.following, self.account = Called(), Called(), Called()
         self.uploads, self.admission = Called(), Called()
         self.connections = Called()
         self.runs: list[Run] = []
@@ -90,6 +90,7 @@ class House:
             store=self,  # type: ignore[arg-type] # has what the handlers ask a store for
             admission=self.admission,  # type: ignore[arg-type] # notes what it is asked
             conversation=self.conversation,  # type: ignore[arg-type]
+            following=self.following,  # type: ignore[arg-type]
             account=self.account,  # type: ignore[arg-type]
             uploads=self.uploads,  # type: ignore[arg-type]
             live=self.live,
@@ -139,6 +140,8 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "regenerate": {"type": "regenerate", "id": "g1", "message_id": "m1"},
     "cancel": {"type": "cancel", "id": "s1"},
     "resume": {"type": "resume", "run_id": "r1", "after": 0},
+    "subscribe": {"type": "subscribe", "session_id": "s"},
+    "unsubscribe": {"type": "unsubscribe", "session_id": "s"},
     "history": {"type": "history", "id": "q1", "session_id": "s"},
     "sessions": {"type": "sessions", "id": "q2"},
     "session": {"type": "session", "id": "q3", "session_id": "s"},
@@ -269,10 +272,12 @@ async def test_pong(house: House, connection: Connection, t: float | None) -> No
 # Where the commands go
 
 
-@pytest.mark.parametrize("name", ["send", "regenerate", "cancel", "resume"])
-async def test_commands_about_runs_go_to_the_conversation(house: House, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["send", "regenerate", "cancel", "resume", "subscribe", "unsubscribe"]
+)
+async def test_commands_about_runs_go_to_where_runs_are_known(house: House, name: str) -> None:
     handled = await house.say(**COMMANDS[name])
-    ((called, arguments),) = house.conversation.calls
+    ((called, arguments),) = house.conversation.calls + house.following.calls
     assert called == name
     assert arguments[0] == ANNA
     assert any(getattr(each, "type", None) == name for each in arguments)
@@ -342,7 +347,7 @@ def stored_message(content: str) -> Message:
 async def test_a_run_that_cannot_be_replayed_comes_as_its_stored_message(
     house: House, content: str
 ) -> None:
-    house.conversation.results["resume"] = Expired(run=a_run("r1"))
+    house.following.results["resume"] = Expired(run=a_run("r1"))
     house.messages["reply-of-r1"] = stored_message(content)
     await house.say(**COMMANDS["resume"])
     told = house.answer
@@ -355,7 +360,7 @@ async def test_a_run_that_cannot_be_replayed_comes_as_its_stored_message(
 
 
 async def test_a_run_that_left_no_reply_cannot_be_replayed_either(house: House) -> None:
-    house.conversation.results["resume"] = Expired(run=a_run("r1"))
+    house.following.results["resume"] = Expired(run=a_run("r1"))
     await house.say(**COMMANDS["resume"])
     assert house.answer["code"] == "not_resumable"
     assert "stored" not in house.answer
@@ -414,7 +419,7 @@ async def test_an_error_is_told_without_what_is_inside(
 
 
 async def test_an_error_of_a_resume_names_its_run(house: House) -> None:
-    house.conversation.results["resume"] = NotFoundError()
+    house.following.results["resume"] = NotFoundError()
     await house.say(**COMMANDS["resume"])
     assert (house.answer["run_id"], "id" in house.answer) == ("r1", False)
 
@@ -425,7 +430,7 @@ BAD_FRAMES: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "bad_request"),
     "an array": ("[]", "bad_request"),
     "no type": ("{}", "bad_request"),
-    "unknown type": ('{"type":"subscribe","id":"x"}', "unsupported"),
+    "unknown type": ('{"type":"teleport","id":"x"}', "unsupported"),
     "missing field": ('{"type":"send","id":"x"}', "bad_request"),
     "lone surrogate": ('{"type":"send","id":"x","content":"\\ud83d"}', "bad_request"),
     "raw surrogate": ('{"type":"send","id":"x","content":"\ud83d"}', "bad_request"),

@@ -101,7 +101,7 @@ BAD = {
     "no-type": ("{}", "bad_request"),
     "type-not-text": ('{"type":1}', "bad_request"),
     "unknown-type": ('{"type":"dance"}', "unsupported"),
-    "subscribe": ('{"type":"subscribe","session_id":"s"}', "unsupported"),
+    "unknown": ('{"type":"teleport","session_id":"s"}', "unsupported"),
     "answers-type": ('{"type":"ready"}', "unsupported"),
     "nan": ('{"type":"ping","t":NaN}', "bad_request"),
     "huge-number": ('{"type":"ping","t":1e999}', "bad_request"),

@@ -20,16 +20,17 @@ from gateway.runs.replay import Replayer
 from gateway.turns.accept import Acceptor
 from gateway.turns.conversation import Conversation
 from gateway.turns.finish import Finisher
+from gateway.turns.following import Following
 from gateway.turns.generate import Generator
 from gateway.turns.recover import Recovery
 from gateway.turns.seal import Sealer
-from gateway.wire.commands import Cancel, Resume, Send
+from gateway.wire.commands import Cancel, Resume, Send, Subscribe, Unsubscribe
 from storage.keys import IdSource
 from storage.records import Owner, Run
 from storage.repositories import SharedStore
 from tests.gateway.runs.fakes import ANNA, FakeBlobs, FakeTransport, at
 from tests.gateway.turns.exchange import RULES, SHAPE, TIER, FakeModel
-from tests.storage.contract.backends import Backend, dynamodb_at
+from tests.storage.dynamodb.stores import Tables, new_tables
 
 LIFE_S = 600.0
 """How long an invocation may take."""
@@ -75,6 +76,7 @@ class Process:
         self.resumer = SharedResumer(store=store, replayer=replayer, new_id=ids.new, clock=clock)
         sealer = Sealer(store=store, spill=spill, new_id=ids.new, clock=clock)
         recovery = Recovery(store=store, sealer=sealer, live=self.live, starter=self.starter)
+        self.following = Following(finder=self.resumer, live=self.live, recovery=recovery)
         self.conversation = Conversation(
             store=store,
             acceptor=Acceptor(
@@ -86,7 +88,7 @@ class Process:
                 new_reader=self.resumer.reader,
             ),
             live=self.live,
-            finder=self.resumer,
+            following=self.following,
             starter=self.starter,
             recovery=recovery,
             characters=frozenset(RULES.characters),
@@ -119,19 +121,19 @@ class Process:
 class Deployment:
     """The backend, the connections and the model that all processes share."""
 
-    def __init__(self, backend: Backend[SharedStore]) -> None:
-        self._backend = backend
-        self.clock = backend.clock
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self.clock = tables.clock
         self.transport = FakeTransport()
         self.blobs = FakeBlobs()
         self.model = FakeModel()
         self.invocations = Invocations()
         self._stores: deque[SharedStore] = deque()
 
-    async def process(self) -> Process:
+    def process(self) -> Process:
         """Return another process than the last ones; some are warm from an earlier invocation."""
         if len(self._stores) < PROCESSES:
-            self._stores.append(await self._backend.open())
+            self._stores.append(self._tables.store())
         self._stores.rotate()
         return Process(self, self._stores[0])
 
@@ -147,21 +149,34 @@ class Deployment:
         """Send a message; return the answer, `accepted`."""
         command = Send(type="send", **{"id": send_id, "content": content, **fields})
         before = len(self.transport.frames[here])
-        process = await self.process()
+        process = self.process()
         await process.conversation.send(ANNA, TIER, at(here), command, self._post(here))
         return self.transport.answers(here)[before]
 
     async def cancel(self, run_id: str) -> None:
-        process = await self.process()
+        process = self.process()
         await process.conversation.cancel(ANNA, Cancel(type="cancel", run_id=run_id))
 
     async def resume(self, run_id: str, *, here: str, after: int = 0) -> dict[str, Any]:
         """Resume; return the answer, `resumed`."""
         command = Resume(type="resume", run_id=run_id, after=after)
         before = len(self.transport.frames[here])
-        process = await self.process()
-        await process.conversation.resume(ANNA, at(here), command, self._post(here))
+        process = self.process()
+        await process.following.resume(ANNA, at(here), command, self._post(here))
         return self.transport.answers(here)[before]
+
+    async def subscribe(self, session_id: str, *, here: str) -> dict[str, Any]:
+        """Subscribe; return the answer, `subscribed`."""
+        command = Subscribe(type="subscribe", session_id=session_id)
+        before = len(self.transport.frames[here])
+        process = self.process()
+        await process.following.subscribe(ANNA, at(here), command, self._post(here))
+        return self.transport.answers(here)[before]
+
+    async def unsubscribe(self, session_id: str, *, here: str) -> None:
+        command = Unsubscribe(type="unsubscribe", session_id=session_id)
+        process = self.process()
+        await process.following.unsubscribe(ANNA, at(here), command, self._post(here))
 
     # What the platform does
 
@@ -169,14 +184,14 @@ class Deployment:
         """Carry out every invocation that was asked for, and those that these ask for."""
         while self.invocations.asked:
             owner, run_id = self.invocations.asked.pop(0)
-            process = await self.process()
+            process = self.process()
             await process.reply.run(owner, run_id, deadline=self.clock() + life_s)
 
     def carrying_out(self, *, life_s: float = LIFE_S) -> asyncio.Task[None]:
         return asyncio.create_task(self.carry_out(life_s=life_s))
 
     async def seal(self, run_id: str) -> None:
-        process = await self.process()
+        process = self.process()
         await process.seal.run(ANNA, run_id)
 
     # What there is
@@ -201,7 +216,7 @@ class Deployment:
         return events[-1]
 
     async def run(self, run_id: str) -> Run:
-        process = await self.process()
+        process = self.process()
         run = await process.store.of(ANNA).runs.get(run_id)
         assert run is not None
         return run
@@ -218,8 +233,8 @@ class Deployment:
 @asynccontextmanager
 async def deployment(url: str, folder: Path) -> AsyncIterator[Deployment]:
     """Open a backend with tables of its own on that engine."""
-    async with dynamodb_at(url, folder) as backend:
-        made = Deployment(backend)
+    async with new_tables(url, folder) as tables:
+        made = Deployment(tables)
         try:
             yield made
         finally:

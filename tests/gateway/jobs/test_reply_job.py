@@ -284,3 +284,67 @@ async def test_a_reader_that_takes_nothing_is_left_behind(
     async with asyncio.timeout(5):
         await running
     assert (await aws.run(run_id)).end == "stop"
+
+
+# Following a session
+
+
+async def test_a_subscriber_gets_every_later_answer(aws: Deployment) -> None:
+    accepted = await aws.send()
+    await aws.carry_out()
+    session_id = accepted["session_id"]
+    assert await aws.subscribe(session_id, here="phone") == {
+        "type": "subscribed",
+        "session_id": session_id,
+        "runs": [],
+    }
+    aws.clock.now += 1
+    run_id = (await aws.send("s2", session_id=session_id))["run_id"]
+    await aws.carry_out()
+    assert aws.events(run_id, "phone") == aws.events(run_id)
+    await aws.unsubscribe(session_id, here="phone")
+    aws.clock.now += 1
+    run_id = (await aws.send("s3", session_id=session_id))["run_id"]
+    await aws.carry_out()
+    assert (aws.events(run_id, "phone"), aws.text(run_id)) == ([], "Hello.")
+
+
+async def test_a_subscriber_gets_what_is_under_way_from_its_start(aws: Deployment) -> None:
+    gate = held(aws, "One")
+    accepted = await aws.send()
+    run_id = accepted["run_id"]
+    running = aws.carrying_out()
+    await until(lambda: aws.text(run_id) == "One")
+    subscribed = await aws.subscribe(accepted["session_id"], here="phone")
+    assert [run["run_id"] for run in subscribed["runs"]] == [run_id]
+    await until(lambda: aws.text(run_id, "phone") == "One")
+    gate.set()
+    await running
+    assert aws.events(run_id, "phone") == aws.events(run_id)
+
+
+async def test_a_subscriber_that_is_gone_is_forgotten(aws: Deployment) -> None:
+    gates = asyncio.Event(), asyncio.Event()
+    accepted = await aws.send()
+    await aws.carry_out()
+    session_id = accepted["session_id"]
+    await aws.subscribe(session_id, here="phone")
+    aws.transport.leave("phone")
+    said: list[Step] = [[FieldDelta("content", "One")], gates[0], [FieldDelta("content", " two")]]
+    aws.model.scripts.append([*said, gates[1], *exchange.reply(" End.")])
+    aws.clock.now += 1
+    await aws.send("s2", session_id=session_id)
+    running = aws.carrying_out()
+    gates[0].set()
+    store = aws.process().store.of(ANNA)
+    async with asyncio.timeout(5):
+        while await store.subscribers.of(session_id, now=aws.clock()):
+            await asyncio.sleep(0.05)
+    gates[1].set()
+    await running
+
+
+async def test_there_is_no_following_of_what_does_not_exist(aws: Deployment) -> None:
+    with pytest.raises(NotFoundError):
+        await aws.subscribe("a" * 26, here="c1")
+    assert not await aws.process().store.of(ANNA).subscribers.of("a" * 26, now=aws.clock())

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -28,6 +30,7 @@ class Head:
     )
     said: list[tuple[float, int]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    unsubscribed: list[str] = field(default_factory=list)
     failing: StorageError | None = None
 
     async def beat(
@@ -41,6 +44,9 @@ class Head:
     async def leave(self, run_id: str, connection_id: str) -> None:
         self.left.append(connection_id)
         self.read(*(each for each in self.readers if each.connection_id != connection_id))
+
+    async def remove(self, session_id: str, connection_id: str) -> None:
+        self.unsubscribed.append(connection_id)
 
     @property
     def readers(self) -> tuple[RunReader, ...]:
@@ -64,7 +70,8 @@ class House:
     now: float = NOW
 
     def beat(self) -> Beat:
-        return Beat(runs=self.head, live=self.around.live, clock=lambda: self.now)  # type: ignore[arg-type]
+        its: Any = SimpleNamespace(runs=self.head, subscribers=self.head)
+        return Beat(its=its, live=self.around.live, clock=lambda: self.now)
 
     def say(self, text: str) -> None:
         self.around.live.emit([content_delta(text)])
@@ -132,7 +139,7 @@ async def test_a_reader_that_is_gone_is_taken_out_once(house: House) -> None:
         house.around.transport.leave("c1")
         house.say("a")
         await asyncio.sleep(5 * A_BEAT)
-        assert house.head.left == ["c1"]
+        assert house.head.left == house.head.unsubscribed == ["c1"]
         assert house.text("c2") == "a"
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.runs.live_runs import LiveRuns
+from gateway.runs.live_runs import SESSIONS_MAX, LiveRuns
 from gateway.wire.events import content_delta
 from tests.gateway.runs.fakes import ANNA, BEN, Surroundings, a_run
 
@@ -103,3 +103,38 @@ async def test_complete_feeds_are_not_remembered_for_a_connection(live: LiveRuns
         live.follow(run.feed, "c1", after=0)
         run.feed.advance(0, complete=True)
     assert len(live._feeds["c1"]) == 1
+
+
+# Following a session
+
+
+async def test_a_subscriber_reads_every_later_run_of_its_session(
+    live: LiveRuns, around: Surroundings
+) -> None:
+    around.log.at_once = True
+    assert live.subscribe(ANNA, "session-1", "phone")
+    live.open(BEN, a_run("run-2")).emit([content_delta("not for her")])
+    live.open(ANNA, replace(a_run("run-3"), session_id="session-2"))
+    live.open(ANNA, a_run("run-1"))
+    assert [each.run.run_id for each in live.all() if each.feed.follows("phone")] == ["run-1"]
+    live.unsubscribe(ANNA, "session-1", "phone")
+    assert not live.open(ANNA, a_run("run-4")).feed.follows("phone")
+
+
+async def test_who_leaves_follows_no_session(live: LiveRuns) -> None:
+    live.subscribe(ANNA, "session-1", "phone")
+    live.subscribe(ANNA, "session-1", "tablet")
+    live.leave("phone")
+    run = live.open(ANNA, a_run("run-1"))
+    assert run.feed.readers == ("tablet",)
+    live.leave("tablet")
+    live.unsubscribe(ANNA, "session-1", "tablet")
+    assert not live._subscribers
+    assert not live._subscribed
+
+
+async def test_one_connection_follows_a_bounded_number_of_sessions(live: LiveRuns) -> None:
+    for number in range(SESSIONS_MAX):
+        assert live.subscribe(ANNA, f"session-{number}", "phone")
+    assert not live.subscribe(ANNA, "one-more", "phone")
+    assert live.subscribe(ANNA, "session-0", "phone")

@@ -20,6 +20,7 @@ from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
 from gateway.turns.conversation import Conversation
 from gateway.turns.finish import Finisher
+from gateway.turns.following import Following
 from gateway.turns.generate import Generator
 from gateway.turns.prompt import PromptRules
 from gateway.turns.recover import Recovery
@@ -214,10 +215,7 @@ class Exchange:
             live=self.live,
             starter=self.starter,
         )
-        self.conversation = Conversation(
-            store=self.store,  # type: ignore[arg-type] # obeys like a store
-            acceptor=self.acceptor,
-            live=self.live,
+        self.following = Following(
             finder=Resumer(
                 store=self.store,  # type: ignore[arg-type] # obeys like a store
                 live=self.live,
@@ -228,6 +226,14 @@ class Exchange:
                     clock=self.clock,
                 ),
             ),
+            live=self.live,
+            recovery=self.recovery,
+        )
+        self.conversation = Conversation(
+            store=self.store,  # type: ignore[arg-type] # obeys like a store
+            acceptor=self.acceptor,
+            live=self.live,
+            following=self.following,
             starter=self.starter,
             recovery=self.recovery,
             characters=frozenset(RULES.characters),

@@ -30,7 +30,7 @@ def a_send(send_id: str = "s1", content: str = "Hi", **fields: Any) -> Send:
 async def resume(
     chat: Exchange, run: str, after: int = 0, connection: str = "c2", owner: Any = ANNA
 ) -> Any:
-    return await chat.conversation.resume(
+    return await chat.following.resume(
         owner,
         at(connection),
         Resume(type="resume", run_id=run, after=after),

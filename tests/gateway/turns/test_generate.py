@@ -78,7 +78,7 @@ async def test_the_stored_log_is_what_was_shown(chat: Exchange) -> None:
     accepted = await chat.talk("Hi")
     shown = chat.events(accepted["run_id"])
     chat.live.drop(chat.live.open(ANNA, await chat.row(accepted["run_id"])))
-    await chat.conversation.resume(
+    await chat.following.resume(
         ANNA,
         at("c2"),
         Resume(type="resume", run_id=accepted["run_id"], after=0),

@@ -39,7 +39,7 @@ async def killed_while(
 
 
 async def resumed(chat: Exchange, run: str = RUN) -> None:
-    await chat.conversation.resume(
+    await chat.following.resume(
         ANNA, at("c1"), Resume(type="resume", run_id=run, after=0), chat.post()
     )
 

@@ -78,6 +78,11 @@ SAMPLES: list[answers.Answer] = [
         id="a", upload_id="p", url="https://s/p", method="POST", fields={"key": "k"}, expires_at=9
     ),
     answers.Resumed(run_id="r1", state="ended", last_seq=9),
+    answers.Subscribed(
+        session_id="s1",
+        runs=(answers.LiveRun(run_id="r1", session_id="s1", last_seq=0, state="queued"),),
+    ),
+    answers.Unsubscribed(session_id="s1"),
     answers.Notice(kind="auth.renewed", id="a", auth_expires_at=9),
     answers.Pong(),
     answers.Pong(t=1.5, server_time=2),

@@ -27,6 +27,8 @@ LEAST: dict[str, dict[str, Any]] = {
     "regenerate": {"id": "a", "message_id": "m"},
     "cancel": {"id": "a"},
     "resume": {"run_id": "r", "after": 0},
+    "subscribe": {"session_id": "s"},
+    "unsubscribe": {"session_id": "s"},
     "history": {"id": "a", "session_id": "s"},
     "sessions": {"id": "a"},
     "session": {"id": "a", "session_id": "s"},
@@ -47,6 +49,8 @@ MOST: dict[str, dict[str, Any]] = {
     },
     "cancel": {"run_id": "r"},
     "resume": {"run_id": "r", "after": 2**53},
+    "subscribe": {"session_id": "s" * 128},
+    "unsubscribe": {"session_id": "s" * 128},
     "history": {"id": "a", "session_id": "s", "before": "c" * 512, "limit": 100},
     "sessions": {"id": "a", "before": "c", "limit": 1},
     "session": {"id": "a", "session_id": "s", "title": "題" * 200},
@@ -197,7 +201,7 @@ UNKNOWN_TYPE = [
     pytest.param('{"type":""}', id="empty"),
     pytest.param('{"type":"PING"}', id="other-case"),
     pytest.param('{"type":"ping "}', id="trailing-space"),
-    pytest.param('{"type":"subscribe","session_id":"s"}', id="subscribe-comes-later"),
+    pytest.param('{"type":"teleport","session_id":"s"}', id="a-word"),
     pytest.param('{"type":"ready"}', id="an-answer"),
 ]
 
