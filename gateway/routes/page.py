@@ -44,11 +44,12 @@ class Elsewhere:
     def sources(self) -> str:
         """Return what the page may connect to, as a policy's list (CSP Level 3, section 2.3.1)."""
         socket = _origin(self.socket_url, "wss", "ws")
-        others = (url for url in (self.tickets_url, *self.payload_origins) if url is not None)
         origins = [socket, socket.replace("ws", "http", 1)]
-        return " ".join(
-            dict.fromkeys([*origins, *(_origin(url, "https", "http") for url in others)])
-        )
+        if self.tickets_url is not None:
+            is_path = self.tickets_url.startswith("/") and not self.tickets_url.startswith("//")
+            origins.append("'self'" if is_path else _origin(self.tickets_url, "https", "http"))
+        origins += (_origin(url, "https", "http") for url in self.payload_origins)
+        return " ".join(dict.fromkeys(origins))
 
     def tags(self) -> str:
         """Return the elements that tell the page of it (`web/page/gateway.js`)."""
