@@ -70,6 +70,23 @@ async def test_a_reply_stands_after_its_question_also_when_others_wait(store: St
     ]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_a_page_that_ends_at_a_reply_is_not_followed_by_an_older_one(
+    store: Store, limit: int
+) -> None:
+    first = await finished(store, send("a", new=True))
+    second = await finished(store, regenerate("again", first, at=NOW + 2), at=NOW + 3)
+    third = await finished(store, send("b", at=NOW + 4), at=NOW + 5)
+    messages = store.of(ANNA).messages
+
+    assert await walk(lambda **asked: messages.page("session-1", **asked), limit) == [
+        third.reply_id,
+        third.message_id,
+        second.reply_id,
+        first.message_id,
+    ]
+
+
 async def test_a_reply_that_is_regenerated_between_two_pages_breaks_no_page(store: Store) -> None:
     ids = await talk(store, 2)
     messages = store.of(ANNA).messages

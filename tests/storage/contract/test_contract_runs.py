@@ -108,6 +108,14 @@ async def test_a_cancel_is_not_remembered_for_longer_than_its_time(store: Store)
     assert (await accept(store, acceptance)).cancel_at is None
 
 
+async def test_a_cancel_that_comes_again_after_its_time_is_remembered_anew(store: Store) -> None:
+    acceptance = send(new=True, at=NOW + TOMBSTONE + 5)
+    for now in (NOW, NOW + TOMBSTONE, NOW + TOMBSTONE + 1):
+        await store.of(ANNA).runs.cancel(acceptance.run.run_id, now=now)
+
+    assert (await accept(store, acceptance)).cancel_at == NOW + TOMBSTONE
+
+
 async def test_a_cancel_after_the_end_changes_nothing(store: Store) -> None:
     run = await finished(store, send(new=True))
     before = await store.of(ANNA).runs.get(run.run_id)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from storage.dynamodb.client import DynamoClient
+from storage.dynamodb.client import DynamoClient, Reason, TransactionCanceledError
 from storage.dynamodb.store import DynamoStore
 from storage.dynamodb.tables import LIVE_INDEX
 from storage.errors import LogSlotTakenError, NotRunOwnerError
-from storage.records import Accepted, Refused
+from storage.records import Accepted, Duplicate, Refused
 from storage.repositories import SharedRepositories
 from tests.engines.processes import Engine
 from tests.storage.dynamodb.clients import opened, signed
@@ -161,6 +161,33 @@ async def test_a_cancel_that_comes_while_its_send_is_accepted_is_kept(
 
     assert accepted.cancel_at == NOW - 1
     assert await theirs.runs.get(asked.run.run_id) == accepted
+
+
+class Taciturn(Interrupted):
+    """A client that says of a canceled transaction only what is wrong with its second entry.
+
+    Nothing promises that DynamoDB looks at the others once one has failed.
+    """
+
+    async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return await super().call(operation, request)
+        except TransactionCanceledError as canceled:
+            _, second, *rest = canceled.reasons
+            silent = Reason(code=None, item=None)
+            raise TransactionCanceledError([silent, second, *(silent for _ in rest)]) from None
+
+
+async def test_what_was_accepted_before_is_a_duplicate_also_while_its_session_is_busy(
+    tables: Tables,
+) -> None:
+    store = tables.store(Taciturn(signed(tables.url)))
+    await finished(store, send("first", new=True))
+    run = await accept(store, send("second"))
+
+    assert await store.of(ANNA).runs.accept(send("second")) == Duplicate(run=run)
+    assert await store.of(ANNA).runs.accept(send("third")) == Refused(why="busy")
+    await store.aclose()
 
 
 async def test_a_run_is_in_the_index_of_live_runs_until_it_ends(
