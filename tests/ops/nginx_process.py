@@ -36,6 +36,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+    access_log {folder}/other.log; # the one that is built in needs a folder of the system's
     include {folder}/makoto.conf;
 }}
 """
