@@ -13,8 +13,8 @@ from gateway.hosts.aws.connections_api import Answer, ConnectionsApi
 from gateway.runs.transport import GoneError
 from storage.errors import StorageError
 
-ATTEMPTS: Final = 5
-"""How often a frame is posted before faults (no answer, 403, 5xx) end it."""
+ATTEMPTS: Final = 7
+"""How often a frame is posted before faults (no answer, 403, 5xx) end it: for two or three seconds."""
 
 GIVE_UP_S: Final = 20.0
 """For how long a frame is tried: a client that hears nothing for 15 s asks to resume anyway."""
@@ -140,10 +140,11 @@ class ConnectionsTransport:
         return task
 
     def _take_note(self, task: "asyncio.Task[None]") -> None:
-        """Keep asyncio from logging, as an error that nobody asked for, what a reader has left behind."""
+        """Ask for its error, lest asyncio log it as one that nobody asked for: a reader may have left."""
         self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, GoneError):
+            log.error("posting broke", exc_info=error)
 
     async def _in_turn(self, connection_id: str, work: Callable[[_Line], Awaitable[None]]) -> None:
         line = self._lines.setdefault(connection_id, _Line())

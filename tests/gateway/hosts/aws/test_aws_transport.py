@@ -212,6 +212,23 @@ async def test_connections_that_were_cut_while_frozen_cost_one_attempt(
         assert api.arrived(f"c{number}") == [b"1", b"2"]
 
 
+async def test_the_repeat_goes_on_a_new_connection(api: FakeApi, posting: Posting) -> None:
+    """Of those that are kept, all may be broken without anybody having noticed."""
+    await asyncio.gather(posting.transport.post("a", b"1"), posting.transport.post("b", b"1"))
+    api.fail(Fault.CUT)
+    await posting.transport.post("a", b"2")
+    assert api.sockets == 3
+
+
+async def test_an_error_that_nobody_foresaw_is_logged(
+    posting: Posting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(posting.client, "post", None)
+    posting.transport.post(ID, b"1")
+    await posting.transport.settle(within_s=5)
+    assert [record.message for record in caplog.records] == ["posting broke"]
+
+
 # 429
 
 
