@@ -34,11 +34,13 @@ def run(code: str) -> str:
         "gateway.app",
         "gateway.bootstrap.local",
         "gateway.identity.admission",
+        "gateway.hosts.aws.secrets",
         "gateway.hosts.local.server",
         "gateway.cli.main",
         "storage",
         "storage.sqlite.store",
         "storage.blobs.files",
+        "storage.blobs.s3",
         "streaming.models.scripted",
     ],
 )

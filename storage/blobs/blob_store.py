@@ -64,6 +64,7 @@ class BlobStore(Protocol):
 
         Raises:
             BlobMissingError: the key is not below that owner's prefix.
+            StorageUnavailableError: there is nothing to sign with for so long.
         """
         ...
 
@@ -71,6 +72,6 @@ class BlobStore(Protocol):
         """Return how to upload a body of exactly `ref.bytes` bytes to exactly `ref.key`.
 
         Raises:
-            BlobMissingError: the key is not below that owner's prefix.
+            BlobMissingError, StorageUnavailableError: as for `sign_download`.
         """
         ...

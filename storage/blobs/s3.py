@@ -130,6 +130,7 @@ class S3Blobs:
         self._make_client = client
         self._patience = patience
         self._client: Any = None
+        self._closed = False
         self._opening = asyncio.Lock()
         self._opened = AsyncExitStack()
 
@@ -170,6 +171,7 @@ class S3Blobs:
 
     async def aclose(self) -> None:
         """Close the connections; harmless when repeated."""
+        self._closed = True
         self._client = None
         await self._credentials.aclose()
         await self._opened.aclose()
@@ -177,6 +179,8 @@ class S3Blobs:
     async def _ask(self, key: str, ask: Callable[[Any, dict[str, str]], Awaitable[T]]) -> T:
         if not is_blob_key(key):
             raise BlobMissingError("no such blob")
+        if self._closed:
+            raise StorageUnavailableError("the blob store is closed")
         with _storage_errors():
             async with asyncio.timeout(self._patience):
                 client = self._client or await self._open()

@@ -108,10 +108,10 @@ class ModelSecret:
         self._opened = AsyncExitStack()
 
     async def values(self) -> SecretValues:
-        """Return the settings that the secret holds. Only the first use waits, for 5 seconds at most.
+        """Return the settings that the secret holds. Only the first use waits.
 
-        While it cannot be read again, the old values serve. Cancelling leaves a reading to those who
-        wait for it too.
+        It does for the SDK to start (0.4 s) and for the service, 5 seconds at most. While the secret cannot
+        be read again, the old values serve. Cancelling leaves a reading to those who wait for it too.
 
         Raises:
             ModelSecretError: it has never been read.
@@ -167,8 +167,11 @@ class ModelSecret:
     async def _read(self) -> str:
         """Return the text. What the SDK raises may quote it, so that is not kept, as a cause neither."""
         try:
+            client = (
+                self._client or await self._open()
+            )  # that it takes time is no fault of the service
             async with asyncio.timeout(PATIENCE):
-                return await _ASK[self._service](self._client or await self._open(), self._name)
+                return await _ASK[self._service](client, self._name)
         except Exception as error:  # noqa: BLE001 - any of the SDK's, and of those below it
             failure = ModelSecretError(f"MAKOTO_MODEL_SECRET cannot be read: {_kind(error)}")
         raise failure

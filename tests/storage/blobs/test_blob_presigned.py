@@ -162,6 +162,16 @@ async def test_a_bucket_is_where_the_sdk_finds_it(region: str, bucket: str) -> N
     assert (ours.scheme, ours.netloc, ours.path) == (theirs.scheme, theirs.netloc, theirs.path)
 
 
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9000", "http://127.0.0.1:9000/"])
+def test_elsewhere_a_bucket_is_the_first_part_of_the_path(endpoint: str) -> None:
+    url = presigner(endpoint).download(LASTING, REF, now=NOW).url
+    assert url.startswith(f"http://127.0.0.1:9000/payloads-dev/{REF.key}?")
+    assert (
+        presigner(endpoint).upload(LASTING, REF, now=NOW).url
+        == "http://127.0.0.1:9000/payloads-dev"
+    )
+
+
 def test_a_bucket_in_the_first_region_has_a_regional_name_too() -> None:
     url = Presigner(bucket="b", region="us-east-1").upload(LASTING, REF, now=NOW).url
     assert url == "https://b.s3.us-east-1.amazonaws.com"

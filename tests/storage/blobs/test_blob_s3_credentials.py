@@ -105,9 +105,11 @@ async def test_they_are_renewed_in_the_background_before_they_expire() -> None:
     issuer.later = 48 * MINUTE
 
     assert credentials.current(for_s=URL).access_key_id == "key-1", "nobody waits"
+    renewal = credentials._renewal
     assert credentials.current(for_s=URL).access_key_id == "key-1"
+    assert credentials._renewal is renewal, "one for both"
     await until(lambda: credentials.current(for_s=URL).access_key_id == "key-2")
-    assert issuer.asked == 2, "one renewal for both"
+    assert issuer.asked == 2
 
 
 async def test_expired_ones_sign_nothing_and_are_renewed() -> None:
