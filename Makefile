@@ -8,7 +8,7 @@ DEV    := $(VENV)/.dev-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check format lint types contracts generate bench lock clean
+.PHONY: help install serve test check format lint types contracts generate bench lock deploy aws-local clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -72,6 +72,22 @@ lock: ## resolve the requirement files again (needs uv)
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	    tests/engines/requirements-$$engine.in -o tests/engines/requirements-$$engine.txt || exit 1; \
 	done
+
+ENV          ?= dev
+RUNTIME      ?= python3.13
+ARCHITECTURE ?= arm64
+SAM           = $(or $(wildcard $(VENV)/engines/sam/bin/sam),sam)
+
+deploy: $(BIN)/python ## deploy to AWS with your credentials: make deploy ENV=dev|staging|prod (docs/aws.md)
+	@grep -q '^\[$(ENV)\.' infra/samconfig.toml || { echo "infra/samconfig.toml has no $(ENV)" >&2; exit 1; }
+	RUNTIME=$(RUNTIME) ARCHITECTURE=$(ARCHITECTURE) PYTHON=$(abspath $(BIN))/python SAM_CLI_TELEMETRY=0 \
+	  $(SAM) build --template infra/template.yaml --build-dir build/aws/$(ENV)
+	SAM_CLI_TELEMETRY=0 $(SAM) deploy --template-file build/aws/$(ENV)/template.yaml \
+	  --config-file $(CURDIR)/infra/samconfig.toml --config-env $(ENV) $(CONFIRM)
+
+aws-local: $(DEV) ## deploy the same template into an emulator on this machine, to talk to
+	@sh tests/install-engines.sh $(VENV)/engines
+	@exec $(BIN)/python -m tests.infra.aws_local
 
 clean: ## remove the virtual environment and every cache (the data folder var/ stays)
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

