@@ -8,12 +8,15 @@ from gateway.emulator.deployment import Deployment, DeploymentError, Function, Q
 from gateway.emulator.emulator import Emulator
 from gateway.emulator.limits import Limits
 from gateway.emulator.setup import emulator
+from gateway.emulator.threads import Emulate, EmulatorThread
 
 __all__ = [
     "Chaos",
     "Deployment",
     "DeploymentError",
+    "Emulate",
     "Emulator",
+    "EmulatorThread",
     "Fault",
     "Function",
     "Limits",

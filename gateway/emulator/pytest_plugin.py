@@ -2,20 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from gateway.emulator.setup import emulator
-from gateway.emulator.threads import EmulatorThread
-
-
-class Emulate(Protocol):
-    """Starts an emulator, which runs until the end of the test."""
-
-    def __call__(self, **options: Any) -> EmulatorThread:
-        """Start one. The options are those of `gateway.emulator.emulator`."""
-        ...
+from gateway.emulator.threads import Emulate, EmulatorThread
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from gateway.emulator.chaos import Chaos
 from gateway.emulator.emulator import Emulator
@@ -107,3 +107,11 @@ class EmulatorThread:
             await self._over.wait()
         finally:
             await self._emulator.__aexit__(None, None, None)
+
+
+class Emulate(Protocol):
+    """The fixture of `gateway.emulator.pytest_plugin`: starts emulators that end with the test."""
+
+    def __call__(self, **options: Any) -> EmulatorThread:
+        """Start one. The options are those of `gateway.emulator.emulator`."""
+        ...

@@ -22,6 +22,9 @@ UNHANDLED: Final = "Unhandled"
 
 _LENGTHS: Final = Struct("!II")
 
+_EXIT_S: Final = 5.0
+"""How long a process may take to end after it has closed its side of the socket."""
+
 _LAST_LINES_S: Final = 1.0
 """How long the end of what a killed process printed is waited for."""
 
@@ -183,10 +186,14 @@ class Worker:
         return head, await self._reader.readexactly(of_body)
 
     async def _how_it_ended(self) -> str:
-        self.strike()
-        code = await asyncio.to_thread(self._process.wait)
+        """Return Lambda's words for the end of the process, which has closed its side of the socket."""
+        try:
+            code = await asyncio.to_thread(self._process.wait, _EXIT_S)
+        except subprocess.TimeoutExpired:
+            self.strike()
+            code = await asyncio.to_thread(self._process.wait)
         if code < 0:
-            return f"Runtime exited with error: signal: {signal.strsignal(-code)}".lower()
+            return f"Runtime exited with error: signal: {(signal.strsignal(-code) or '').lower()}"
         return f"Runtime exited with error: exit status {code}"
 
 

@@ -124,6 +124,16 @@ async def test_a_post_from_inside_connect_is_gone(emulating: Emulating, printed:
         assert await printed.wait("default") == ["200"]
 
 
+async def test_a_handler_finds_the_api_over_https_at_the_domain_of_its_event(
+    emulating: Emulating, printed: Printed
+) -> None:
+    emulated = await emulating(default="room:post_back")
+    async with connect(emulated.url) as ws:
+        await ws.send("securely")
+        assert await asyncio.wait_for(ws.recv(), WAIT_S) == "from inside"
+    assert await printed.wait("default") == ["200"]
+
+
 # Signatures
 
 

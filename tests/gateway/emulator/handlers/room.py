@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
 calls = 0
@@ -126,7 +126,8 @@ def post_back(event, context):
     """Post to the connection of the event, without any SDK, and print the status."""
     of = event["requestContext"]
     host, _, port = of["domainName"].partition(":")
-    connection = HTTPConnection(host, int(port), timeout=10)
+    kind = HTTPSConnection if event.get("body") == "securely" else HTTPConnection
+    connection = kind(host, int(port), timeout=10)
     scope = "AKID/20260101/us-east-1/execute-api/aws4_request"
     signature = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature={'0' * 64}"
     connection.request(

@@ -1,0 +1,139 @@
+"""`makoto emulate` as a process, and what its options deploy."""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from gateway.cli.emulate import deployment_of
+from gateway.cli.main import main, make_parser
+
+HANDLERS = Path(__file__).parents[1] / "emulator/handlers"
+RUN = "from gateway.cli.main import run; run()"
+
+
+@contextmanager
+def emulating(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run `makoto emulate`; whatever it is told, it is killed at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, "emulate", "--port", "0", "--root", str(HANDLERS), *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def read_until(process: "subprocess.Popen[str]", pattern: str) -> re.Match[str]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := re.search(pattern, line):
+            return found
+    raise AssertionError(f"ended before {pattern}")
+
+
+def is_running(process_id: int) -> bool:
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_for_the_end_of(process_id: int) -> None:
+    until = time.monotonic() + 20
+    while is_running(process_id):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_it_serves_handlers_passes_on_what_they_print_and_ends_at_a_signal() -> None:
+    with emulating("--default", "room:seen", "--stage", "v1", "--env", "A=b") as process:
+        url = read_until(process, r"ws://127\.0\.0\.1:\d+/v1")[0]
+        read_until(process, "Ctrl-C")
+        with connect(url) as ws:
+            ws.send("hello")
+            event = json.loads(read_until(process, r"default \| (.*)")[1])
+            assert event["body"] == "hello"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("handler", ["describe", "hang"])
+def test_no_worker_outlives_a_killed_emulator(handler: str) -> None:
+    with emulating("--default", f"room:{handler}") as process:
+        url = read_until(process, r"ws://[^ ]+")[0].strip()
+        read_until(process, "Ctrl-C")
+        with connect(url) as ws:
+            ws.send("x")
+            if handler == "hang":
+                read_until(process, "hanging")
+            else:
+                ws.recv(20)  # it is no proxy answer: an internal server error
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+            (worker,) = map(int, children.split())
+            process.kill()
+        wait_for_the_end_of(worker)
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    return make_parser().parse_args(["emulate", *arguments])
+
+
+def test_options_become_a_deployment() -> None:
+    deployed = deployment_of(
+        parsed(
+            *("--connect", "a:b", "--default", "chat", "--route", "send=chat"),
+            *("--function", "chat=c:d", "--function", "reply=e:f", "--function", "seal=g:h"),
+            *("--env", "X=1=2", "--timeout", "reply=900", "--concurrency", "reply=3"),
+            *("--retries", "reply=0", "--event-age", "reply=60", "--on-failure", "reply=seal"),
+            *("--select", "$request.body.type", "--respond", "send", "--binary"),
+        )
+    )
+    assert deployed.routes == {"$connect": "connect", "$default": "chat", "send": "chat"}
+    assert deployed.functions["connect"].environment == {"X": "1=2"}
+    reply = deployed.functions["reply"]
+    assert (reply.handler, reply.timeout_s, reply.concurrency) == ("e:f", 900, 3)
+    assert (reply.retries, reply.event_age_s) == (0, 60)
+    assert deployed.queues[reply.on_failure].consumer == "seal"
+    assert deployed.route_selection == "$request.body.type"
+    assert deployed.responses == {"send"}
+    assert deployed.binary_frames
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--timeout", "absent=1"], "no function 'absent'"),
+        (["--default", "a:b", "--timeout", "default=soon"], "'soon' is no number"),
+        (["--default", "a:b", "--on-failure", "default=absent"], "no function 'absent'"),
+        (["--select", "x"], "no route selection expression"),
+        (["--respond", "absent"], "no route 'absent'"),
+        (["--chaos", "rain=0.5"], "--chaos: the faults are delay-invoke"),
+        (["--chaos", "throttle=often"], "'often' is no number"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["emulate", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("makoto: ")
+    assert said in error
+    assert error.count("\n") == 1
