@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gateway.frames.pack import events_frame, next_events
 from gateway.runs.transport import GoneError
+from storage.errors import StorageError
 from storage.records import BlobRef
 
 if TYPE_CHECKING:
@@ -47,13 +48,17 @@ class Reader:
         """Post what may be posted, up to the first wait."""
         feed = self._feed
         while self._waiting is None and self._cursor < feed.kept:
-            frame = self._next_frame()
-            feed.count(frame)
             try:
+                frame = self._next_frame()
                 pending = feed.transport.post(self.connection_id, frame)
             except GoneError:
                 feed.unfollow(self.connection_id)
                 return
+            except StorageError:  # no URL can be signed now; its client asks again, hearing nothing
+                log.warning("a payload cannot be announced", extra={"run_id": feed.run_id})
+                feed.unfollow(self.connection_id)
+                return
+            feed.count(frame)
             if pending is not None:
                 self._waiting = asyncio.ensure_future(pending)
                 self._waiting.add_done_callback(self._go_on)

@@ -8,6 +8,8 @@ from gateway.runs.feed import Feed
 from gateway.runs.transport import GoneError
 from gateway.wire.events import content_delta
 from gateway.wire.limits import FRAME_TARGET_BYTES
+from storage.errors import StorageUnavailableError
+from storage.records import BlobRef
 from tests.gateway.runs.fakes import ANNA, Surroundings
 from tests.gateway.runs.virtual_time import idle
 
@@ -193,6 +195,22 @@ async def test_a_gone_connection_is_not_logged(fed: Fed, caplog: pytest.LogCaptu
 
 
 # Counting
+
+
+async def test_a_payload_that_cannot_be_signed_ends_its_reader(
+    fed: Fed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise StorageUnavailableError
+
+    fed.feed.follow("c1", after=0)
+    monkeypatch.setattr(fed.blobs, "sign_download", refuse)
+    fed.feed.events.append(BlobRef(key="k", bytes=20_000, sha256="0" * 64))
+    fed.feed.advance(1)
+    assert fed.feed.readers == ()
+    fed.feed.follow("c2", after=1)
+    fed.grow()
+    assert (fed.numbers("c1"), fed.numbers("c2")) == ([], [2])
 
 
 async def test_posted_frames_and_bytes_are_counted_over_all_readers(fed: Fed) -> None:
