@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -42,28 +43,22 @@ class _Invocation:
 
 
 class LambdaFunction:
-    """One running function; see `lambda_function`.
+    """One function; see `lambda_function`.
 
     Attributes:
-        process: where the handler runs; the next invocation after its end starts another.
-        starts: how many processes there were.
+        starts: how many processes it has had.
     """
 
     def __init__(self, handler: str, environ: Mapping[str, str], output: IO[bytes]) -> None:
         self._handler = handler
         self._environ = environ
         self._output = output
-        self._waiting: queue.Queue[_Invocation | None] = queue.Queue()
-        self._results: queue.Queue[tuple[str, bool, bytes]] = queue.Queue()
-        self._server = _Server(self)
         self._turn = threading.Lock()
-        self._number = 0
-        self.process: subprocess.Popen[bytes] | None = None
+        self._process: _Process | None = None
         self.starts = 0
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def invoke(self, event: object, *, timeout_s: float = 30.0) -> Any:
-        """Run the handler and return what it returns.
+        """Run the handler and return what it returns, in the process there is or a new one.
 
         Args:
             event: what it gets, once as JSON; `bytes` as they are.
@@ -72,85 +67,88 @@ class LambdaFunction:
         Raises:
             FunctionError: the handler raised, or did not end in time.
         """
+        body = event if isinstance(event, bytes) else orjson.dumps(event)
         with self._turn:
-            self._start()
-            self._number += 1
-            request_id = f"00000000-0000-4000-8000-{self._number:012}"
-            self._waiting.put(
-                _Invocation(
-                    request_id=request_id,
-                    event=event if isinstance(event, bytes) else orjson.dumps(event),
-                    deadline_ms=int((time.time() + timeout_s) * 1000),
-                )
-            )
-            return self._result(request_id, time.monotonic() + timeout_s)
+            try:
+                return self.start().invoke(body, timeout_s)
+            except _EndedError as exc:
+                self.kill()
+                raise FunctionError(f"{exc}: {self.said()[-2000:]}") from None
 
-    def said(self) -> str:
-        """Return what the function has logged."""
-        self._output.flush()
-        return Path(self._output.name).read_text(errors="replace")
+    def start(self) -> "_Process":
+        """Start a process, if none runs; the next invocation would do it."""
+        if self._process is None:
+            self.starts += 1
+            self._process = _Process(self._handler, self._environ, self._output)
+        return self._process
 
     def kill(self) -> None:
         """End the process at once, as Lambda does with one that is not needed."""
-        if self.process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(timeout=10)
-            self.process = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop()
 
-    def stop(self) -> None:
-        self._waiting.put(None)
-        self.kill()
-        self._server.shutdown()
-        self._server.server_close()
+    def said(self) -> str:
+        """Return what the function has logged."""
+        return Path(self._output.name).read_text(errors="replace")
 
-    def _start(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            return
-        self.starts += 1
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "awslambdaric", self._handler],
+
+class _EndedError(Exception):
+    """The process is no more, or shall be no more."""
+
+
+class _Process:
+    """A process of the runtime client, and the Runtime API that is its own."""
+
+    def __init__(self, handler: str, environ: Mapping[str, str], output: IO[bytes]) -> None:
+        self._waiting: queue.Queue[_Invocation | None] = queue.Queue()
+        self._results: queue.Queue[tuple[str, bool, bytes]] = queue.Queue()
+        self._server = _Server(self)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "awslambdaric", handler],
             cwd=ROOT,
             env={
                 "PATH": os.environ["PATH"],
                 "PYTHONPATH": str(ROOT),
                 "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.server_port}",
-                "AWS_LAMBDA_FUNCTION_NAME": self._handler.split(".")[-2],
-                "AWS_REGION": "eu-central-1",
-                "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-                "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-                **self._environ,
+                "AWS_LAMBDA_FUNCTION_NAME": handler.split(".")[-2],
+                **environ,
             },
             stdin=subprocess.DEVNULL,
-            stdout=self._output,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
 
-    def _result(self, request_id: str, until: float) -> Any:
+    def invoke(self, event: bytes, timeout_s: float) -> Any:
+        request_id = str(uuid.uuid4())
+        deadline_ms = int((time.time() + timeout_s) * 1000)
+        self._waiting.put(_Invocation(request_id=request_id, event=event, deadline_ms=deadline_ms))
+        until = time.monotonic() + timeout_s
         while True:
-            assert self.process is not None
             try:
                 answered, failed, body = self._results.get(timeout=0.1)
             except queue.Empty:
-                if self.process.poll() is not None:
-                    self._forget_waiting()
-                    raise FunctionError(f"the process ended: {self.said()[-2000:]}") from None
+                if self._popen.poll() is not None:
+                    raise _EndedError("the process ended") from None
                 if time.monotonic() > until:
-                    self.kill()
-                    raise FunctionError("Task timed out") from None
+                    raise _EndedError("Task timed out") from None
                 continue
-            if answered != request_id:
-                continue  # of a process that was killed meanwhile
+            assert answered == request_id
             if failed:
                 raise FunctionError(body.decode())
             return orjson.loads(body) if body else None
 
-    def _forget_waiting(self) -> None:
-        self.process = None
-        with suppress(queue.Empty):
-            while True:
-                self._waiting.get_nowait()
+    def stop(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait(timeout=10)
+        self._waiting.put(None)
+        self._server.shutdown()
+        self._server.server_close()
+
+    # Called by the server's threads
 
     def next_invocation(self) -> _Invocation | None:
         return self._waiting.get()
@@ -175,27 +173,32 @@ def lambda_function(
         try:
             yield function
         finally:
-            function.stop()
+            function.kill()
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    block_on_close = False
 
-    def __init__(self, function: LambdaFunction) -> None:
+    def __init__(self, process: _Process) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.function = function
+        self.process = process
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
+    def handle(self) -> None:
+        with suppress(OSError):  # the process was killed
+            super().handle()
+
     def log_message(self, *args: object) -> None:
         pass
 
     def do_GET(self) -> None:
         assert self.path == _NEXT, self.path
-        invocation = self.server.function.next_invocation()
+        invocation = self.server.process.next_invocation()
         if invocation is None:
             self.close_connection = True
             return
@@ -215,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.startswith(_RESULT):
             request_id, _, kind = self.path.removeprefix(_RESULT).partition("/")
             self._answer(202, b"{}", {})
-            self.server.function.ended(request_id, failed=kind == "error", body=body)
+            self.server.process.ended(request_id, failed=kind == "error", body=body)
         else:
             assert self.path == _INIT_ERROR, self.path
             self._answer(202, b"{}", {})

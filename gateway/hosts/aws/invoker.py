@@ -8,6 +8,7 @@ message of a process 90 to 300 ms to make.
 import asyncio
 import http.client
 import logging
+import ssl
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -20,12 +21,22 @@ from gateway.runs.live_run import LiveRun
 from storage.records import Owner
 from storage.sigv4 import Credentials, Scope, signed
 
-ATTEMPTS: Final = 3
+ATTEMPTS: Final = 4
 TIMEOUT_S: Final = 2.0
 """For one attempt; Lambda answers in some 20 ms."""
 
 PAUSE_S: Final = 0.1
-"""Before the second attempt, doubling."""
+"""Before the third attempt; the second comes at once, on a new connection."""
+
+IDLE_S: Final = 15.0
+"""A connection that was idle for longer is not used again: something between may have forgotten it."""
+
+_FINAL: Final = frozenset(
+    status
+    for status in HTTPStatus
+    if 400 <= status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS
+)
+"""No repeat would change these."""
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +46,7 @@ class NotInvokedError(Exception):
 
 
 class Invoker:
-    """Invokes one function. Nothing is kept open between two invocations, so it needs no end.
+    """Invokes one function. Keeps connections open, and is never closed: it ends with the process.
 
     Args:
         function: its name or ARN.
@@ -60,6 +71,8 @@ class Invoker:
         self._scope = Scope(region=region, service="lambda")
         self._credentials = credentials
         self._clock = clock
+        self._idle: list[tuple[http.client.HTTPConnection, float]] = []
+        self._tls: ssl.SSLContext | None = None
 
     async def invoke(self, payload: bytes) -> None:
         """Have the function run once with that payload (JSON), soon; perhaps twice.
@@ -68,12 +81,12 @@ class Invoker:
             NotInvokedError: it will not run.
         """
         for attempt in range(ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(PAUSE_S * 2 ** (attempt - 1))
+            if attempt > 1:
+                await asyncio.sleep(PAUSE_S * 2 ** (attempt - 2))
             said = await self._attempt(payload)
             if said == HTTPStatus.ACCEPTED:
                 return
-            if isinstance(said, int) and said < 500 and said != HTTPStatus.TOO_MANY_REQUESTS:
+            if said in _FINAL:
                 break
         raise NotInvokedError(str(said))
 
@@ -95,18 +108,38 @@ class Invoker:
         try:
             return await asyncio.to_thread(self._exchange, headers, payload)
         except (OSError, http.client.HTTPException) as exc:
+            while self._idle:  # what was kept may be broken, too: the process was frozen
+                self._idle.pop()[0].close()
             return type(exc).__name__
 
+    # In threads
+
     def _exchange(self, headers: dict[str, str], payload: bytes) -> int:
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = kind(self._host, timeout=TIMEOUT_S)
+        connection = self._take() or self._connect()
         try:
             connection.request("POST", self._path, payload, headers)
             response = connection.getresponse()
             response.read()
-            return response.status
-        finally:
+        except BaseException:
             connection.close()
+            raise
+        self._idle.append((connection, time.monotonic()))
+        return response.status
+
+    def _take(self) -> http.client.HTTPConnection | None:
+        """Return a connection that may be used again, if there is one."""
+        while self._idle:
+            connection, since = self._idle.pop()
+            if time.monotonic() - since < IDLE_S:
+                return connection
+            connection.close()
+        return None
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if not self._secure:
+            return http.client.HTTPConnection(self._host, timeout=TIMEOUT_S)
+        self._tls = self._tls or ssl.create_default_context()
+        return http.client.HTTPSConnection(self._host, timeout=TIMEOUT_S, context=self._tls)
 
 
 class InvokeStarter:

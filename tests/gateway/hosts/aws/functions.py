@@ -40,7 +40,11 @@ REPLY_ARN = "arn:aws:lambda:eu-central-1:000000000000:function:makoto-reply:$LAT
 
 @dataclass
 class Functions:
-    """All six, each started by its first event; made by `running_functions`."""
+    """All six, each started by its first event; made by `running_functions`.
+
+    Attributes:
+        user: who connects.
+    """
 
     api: ConnectionsApi
     dynamodb: FaultProxy
@@ -50,6 +54,7 @@ class Functions:
     environ: dict[str, str]
     logs: Path
     stack: ExitStack
+    user: str = "anna"
     made: dict[str, LambdaFunction] = field(default_factory=dict)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8))
 
@@ -68,8 +73,8 @@ class Functions:
             lambda_function(f"gateway.hosts.aws.{name}.handler", self.environ, logs=logs)
         )
 
-    def token(self, user: str = "anna", *, ttl_s: int = 900) -> str:
-        return self.issuer.mint(user, ttl_s=ttl_s, now=time.time())
+    def token(self, *, ttl_s: int = 900) -> str:
+        return self.issuer.mint(self.user, ttl_s=ttl_s, now=time.time())
 
     def cut_idle_connections(self) -> None:
         """End every connection that a function has kept open, as happens to a frozen process."""
@@ -79,10 +84,10 @@ class Functions:
 
     # What API Gateway does
 
-    def connect(self, user: str = "anna") -> str:
+    def connect(self) -> str:
         """Open a connection as a browser does, and return its id."""
         connection_id = new_connection_id()
-        answer = self["connect"].invoke(connect_event(connection_id, token=self.token(user)))
+        answer = self["connect"].invoke(connect_event(connection_id, token=self.token()))
         assert answer["statusCode"] == 200, answer
         return connection_id
 
@@ -93,7 +98,7 @@ class Functions:
 
     def frames(self, connection_id: str) -> list[dict[str, Any]]:
         """Return what a client has got so far."""
-        return [orjson.loads(frame) for frame in self.api.arrived(connection_id)]
+        return [orjson.loads(frame) for frame in self.api.arrived(connection_id) if frame]
 
     def last(self, connection_id: str) -> dict[str, Any]:
         return self.frames(connection_id)[-1]
@@ -108,10 +113,8 @@ class Functions:
         while self.lambdas.asked:
             self.reply(self.lambdas.asked.pop(0))
 
-    def in_background(
-        self, function: LambdaFunction, event: object, **options: Any
-    ) -> "Future[Any]":
-        return self.pool.submit(function.invoke, event, **options)
+    def in_background(self, function: LambdaFunction, event: object) -> "Future[Any]":
+        return self.pool.submit(function.invoke, event, timeout_s=120.0)
 
 
 class Lambdas:
@@ -120,11 +123,13 @@ class Lambdas:
     Attributes:
         asked: the payloads, in order; a test takes them out.
         status: what is answered.
+        serves_keys: whether the issuer, which is served here too, publishes its keys.
     """
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
         self.status = 202
+        self.serves_keys = True
         self.url = ""
 
 
@@ -167,6 +172,7 @@ def running_functions(
             issuer=issuer,
             environ={
                 "AWS_REGION": REGION,
+                "AWS_DEFAULT_REGION": REGION,
                 "AWS_ACCESS_KEY_ID": CREDENTIALS.access_key_id,
                 "AWS_SECRET_ACCESS_KEY": CREDENTIALS.secret_access_key,
                 "AWS_SESSION_TOKEN": CREDENTIALS.session_token,
@@ -180,6 +186,7 @@ def running_functions(
                 "MAKOTO_CONNECTIONS_URL": api.url,
                 "MAKOTO_ISSUERS": orjson.dumps([trusted]).decode(),
                 "MAKOTO_ALLOWED_ORIGINS": ORIGIN,
+                "MAKOTO_LIVE_RUNS": "100",
                 "MAKOTO_SCRIPTED_PACE": "0",
                 **variables,
             },
@@ -216,7 +223,7 @@ def _others(jwks: bytes, lambdas: Lambdas) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             assert self.path == "/jwks.json"
-            self._answer(200, jwks)
+            self._answer(200 if lambdas.serves_keys else 500, jwks)
 
         def do_POST(self) -> None:
             assert self.path == "/2015-03-31/functions/makoto-reply/invocations"
@@ -318,6 +325,40 @@ def failure_event(*payloads: object) -> dict[str, Any]:
             }
             for number, payload in enumerate(payloads)
         ]
+    }
+
+
+def http_event(
+    path: str = "/v1/tickets", *, method: str = "POST", token: str | None = None
+) -> dict[str, Any]:
+    """Return the event of a request to the HTTP API (payload format 2.0)."""
+    headers = {"host": "abc123.execute-api.eu-central-1.amazonaws.com", "origin": ORIGIN}
+    if token is not None:
+        headers["authorization"] = f"Bearer {token}"
+    return {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": headers,
+        "requestContext": {
+            "accountId": "000000000000",
+            "apiId": "abc123",
+            "domainName": headers["host"],
+            "http": {
+                "method": method,
+                "path": path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "192.0.2.1",
+                "userAgent": "test",
+            },
+            "requestId": "id",
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": "21/Nov/2026:14:00:00 +0000",
+            "timeEpoch": int(time.time() * 1000),
+        },
+        "isBase64Encoded": False,
     }
 
 
