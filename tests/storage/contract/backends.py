@@ -10,6 +10,7 @@ import pytest
 
 from storage.repositories import EmbeddedStore, SharedStore, Store
 from storage.sqlite.store import open_store
+from tests.promises import memory
 from tests.storage.dynamodb.stores import new_tables
 from tests.storage.samples import Clock
 
@@ -62,8 +63,24 @@ def dynamodb(engine: str) -> OpenShared:
     return backend
 
 
+@asynccontextmanager
+async def in_memory(request: pytest.FixtureRequest) -> AsyncIterator[Backend[SharedStore]]:
+    """The store that the promises are tested with under a virtual clock."""
+    clock = Clock()
+    shared = memory.Backend(clock)
+
+    async def open_one_more() -> SharedStore:
+        return memory.MemoryStore(shared)
+
+    yield Backend(open=open_one_more, clock=clock, long_log=1000)
+
+
 EMBEDDED = {"sqlite": sqlite}
-SHARED = {"dynoxide": dynamodb("dynoxide"), "moto": dynamodb("moto_server")}
+SHARED = {
+    "dynoxide": dynamodb("dynoxide"),
+    "moto": dynamodb("moto_server"),
+    "memory": in_memory,
+}
 BACKENDS = {**EMBEDDED, **SHARED}
 
 _UNISOLATED = (
