@@ -289,7 +289,8 @@ class Gateway:
     ) -> None:
         run_id = getattr(command, "run_id", None)
         command_id = commands.client_id(frame) if command is None else getattr(command, "id", None)
-        answer = answers.error_answer(error, id=command_id, run_id=run_id)
+        session_id = getattr(command, "session_id", None) if command_id is None else None
+        answer = answers.error_answer(error, id=command_id, run_id=run_id, session_id=session_id)
         with suppress(GoneError):
             await self._post(connection, answer)
 

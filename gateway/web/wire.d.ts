@@ -456,7 +456,7 @@ export interface Pong {
   server_time?: number;
 }
 
-/** What went wrong with a command (`id`), a run (`run_id`) or the connection (neither). */
+/** What went wrong with a command (`id`), a run, a session that is followed, or the connection. */
 export interface Error {
   type: "error";
   /** For programs. */
@@ -471,6 +471,8 @@ export interface Error {
   id?: string;
   /** Of the `cancel` or `resume`. */
   run_id?: string;
+  /** Of the `subscribe` or `unsubscribe`. */
+  session_id?: string;
   /** True if the server closes the connection after this. */
   fatal?: boolean;
   /** With `not_resumable`, the whole reply as it was stored, if it was. */

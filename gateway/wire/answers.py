@@ -331,7 +331,7 @@ class Pong(Answer):
 
 
 class Error(Answer):
-    """What went wrong with a command (`id`), a run (`run_id`) or the connection (neither).
+    """What went wrong with a command (`id`), a run, a session that is followed, or the connection.
 
     Attributes:
         code: for programs.
@@ -340,6 +340,7 @@ class Error(Answer):
         retry_after_ms: how long to wait before that, if known.
         id: of the command.
         run_id: of the `cancel` or `resume`.
+        session_id: of the `subscribe` or `unsubscribe`.
         fatal: true if the server closes the connection after this.
         stored: with `not_resumable`, the whole reply as it was stored, if it was.
     """
@@ -351,6 +352,7 @@ class Error(Answer):
     retry_after_ms: int | None = None
     id: str | None = None
     run_id: str | None = None
+    session_id: str | None = None
     fatal: bool | None = None
     stored: MessageItem | None = None
 
@@ -391,6 +393,7 @@ def error_answer(
     *,
     id: str | None = None,  # noqa: A002 - the wire's own word
     run_id: str | None = None,
+    session_id: str | None = None,
     fatal: bool | None = None,
     stored: MessageItem | None = None,
 ) -> Error:
@@ -402,6 +405,7 @@ def error_answer(
         retry_after_ms=error.retry_after_ms,
         id=id,
         run_id=run_id,
+        session_id=session_id,
         fatal=fatal,
         stored=stored,
     )

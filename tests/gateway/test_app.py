@@ -424,6 +424,15 @@ async def test_an_error_of_a_resume_names_its_run(house: House) -> None:
     assert (house.answer["run_id"], "id" in house.answer) == ("r1", False)
 
 
+async def test_an_error_of_a_subscribe_names_its_session_and_no_other_does(house: House) -> None:
+    house.following.results["subscribe"] = house.conversation.results["send"] = NotFoundError()
+    await house.say(**COMMANDS["subscribe"])
+    assert (house.answer["session_id"], "id" in house.answer) == ("s", False)
+    await house.say(**COMMANDS["send"], session_id="s")
+    told = house.answers[-1]
+    assert (told["id"], "session_id" in told) == ("s1", False)
+
+
 BAD_FRAMES: dict[str, tuple[str | bytes, str]] = {
     "binary": (b'{"type":"ping"}', "bad_request"),
     "no JSON": ("{", "bad_request"),
