@@ -1,13 +1,13 @@
 """Measure the parser and the gateway, beside others where there are any, and print the tables.
 
-`python -m bench` runs all parts, `python -m bench parser`, `gateway` or `posts` one of them.
+`python -m bench` runs all parts, `python -m bench parser`, `gateway`, `posts` or `coldstart` one of them.
 """
 
 import argparse
 
 from bench import report
 
-PARTS = ("parser", "gateway", "posts")
+PARTS = ("parser", "gateway", "posts", "coldstart")
 
 
 def run() -> None:
@@ -42,6 +42,10 @@ def _run(part: str, *, quick: bool, deflate: bool) -> None:
             from bench import posts
 
             posts.run(quick=quick)
+        case "coldstart":
+            from bench import coldstart
+
+            coldstart.run(quick=quick)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class NotInvokedError(Exception):
 
 
 class Invoker:
-    """Invokes one function. Keeps connections open, and is never closed: it ends with the process.
+    """Invokes one function. Keeps a connection open until `close`, or the end of the process.
 
     Args:
         function: its name or ARN.
@@ -90,6 +90,11 @@ class Invoker:
                 break
         raise NotInvokedError(str(said))
 
+    def close(self) -> None:
+        """Close what is kept open. What is invoked after that opens another connection."""
+        while self._idle:
+            self._idle.pop()[0].close()
+
     async def _attempt(self, payload: bytes) -> int | str:
         """Return the status of the answer, or what kept it from coming."""
         headers = signed(
@@ -108,8 +113,7 @@ class Invoker:
         try:
             return await asyncio.to_thread(self._exchange, headers, payload)
         except (OSError, http.client.HTTPException) as exc:
-            while self._idle:  # what was kept may be broken, too: the process was frozen
-                self._idle.pop()[0].close()
+            self.close()  # what was kept may be broken, too: the process was frozen
             return type(exc).__name__
 
     # In threads

@@ -1,0 +1,19 @@
+"""The functions' handlers, answering what their process has loaded by then instead of what they say."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def __getattr__(name: str) -> Callable[[Any, Any], list[str]]:
+    if name.startswith("_"):
+        raise AttributeError(name)
+    real = importlib.import_module(f"gateway.hosts.aws.{name}").handler
+
+    def handler(event: Any, context: Any) -> list[str]:
+        answer = real(event, context)
+        assert answer is None or answer["statusCode"] == 200, answer
+        return sorted({module.partition(".")[0] for module in sys.modules})
+
+    return handler
