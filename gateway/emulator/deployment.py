@@ -19,7 +19,8 @@ class Function:
 
     Attributes:
         handler: `package.module:function`, or with a dot instead of the colon, as Lambda writes it.
-        environment: variables of its processes, over what the emulator sets.
+        environment: variables of its processes, over what the emulator sets. `{connections_url}`,
+            `{lambda_url}` and `{url}` in a value become the emulator's.
         timeout_s: an invocation that takes longer is killed. Lambda's default is 3 s.
         memory_mb: what the context says; nothing holds it to that.
         concurrency: how many invocations may run at a time; 0 for the default of the limits.

@@ -13,7 +13,11 @@ from gateway.emulator.certificates import make_certificates
 from gateway.emulator.chaos import Chaos
 from gateway.emulator.connections_api import ConnectionsApi
 from gateway.emulator.deployment import Deployment, Function
-from gateway.emulator.environment import function_environment, inherited_environment
+from gateway.emulator.environment import (
+    Surroundings,
+    function_environment,
+    inherited_environment,
+)
 from gateway.emulator.http import HttpConnection, Request, Response, refusal
 from gateway.emulator.invocations import Invocations
 from gateway.emulator.lambda_api import PATH as INVOKE_PATH
@@ -181,16 +185,15 @@ class Emulator:
 
     # What it is made of
 
-    def _open_pools(self, bundle: Path) -> None:
-        inherited = inherited_environment()
-        origin = f"http://{HOST}:{self.port}"
-        endpoint = {
-            "AWS_ENDPOINT_URL_LAMBDA": origin,
-            "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": self.connections_url,
-            "AWS_CA_BUNDLE": str(bundle),
-            "SSL_CERT_FILE": str(bundle),
-            "LAMBDA_TASK_ROOT": str(self._root),
-        }
+    def _open_pools(self, authorities: Path) -> None:
+        surroundings = Surroundings(
+            inherited=inherited_environment(),
+            root=self._root,
+            authorities=authorities,
+            url=self.url,
+            connections_url=self.connections_url,
+            lambda_url=self.lambda_url,
+        )
         for name, function in self.deployment.functions.items():
 
             def launch(name: str = name, function: Function = function) -> Launch:
@@ -198,9 +201,7 @@ class Emulator:
                     name=name,
                     handler=function.handler,
                     arn=self.deployment.function_arn(name),
-                    environment=function_environment(
-                        name, self.deployment, inherited=inherited, endpoint=endpoint
-                    ),
+                    environment=function_environment(name, self.deployment, surroundings),
                     root=self._root,
                     init_s=self.limits.init_s,
                     output=self._output,

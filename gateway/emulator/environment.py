@@ -3,6 +3,8 @@
 import os
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from gateway.emulator.deployment import Deployment
@@ -24,20 +26,40 @@ def inherited_environment() -> dict[str, str]:
     }
 
 
-def function_environment(
-    name: str, deployment: Deployment, *, inherited: Mapping[str, str], endpoint: Mapping[str, str]
-) -> dict[str, str]:
-    """Return all variables of a function's processes.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What is the same for all functions of an emulator.
 
-    Args:
-        name: of the function.
-        deployment: that it is in.
-        inherited: the lowest layer.
-        endpoint: says where the emulator is.
+    Attributes:
+        inherited: the lowest layer of variables.
+        root: the folder of the handlers.
+        authorities: a file of certificates to trust.
+        url: of the WebSocket API.
+        connections_url: of the @connections API.
+        lambda_url: of Lambda.
     """
+
+    inherited: Mapping[str, str]
+    root: Path
+    authorities: Path
+    url: str
+    connections_url: str
+    lambda_url: str
+
+    def filled_in(self, value: str) -> str:
+        """Replace `{url}`, `{connections_url}` and `{lambda_url}`, which nobody knows in advance."""
+        for name in ("url", "connections_url", "lambda_url"):
+            value = value.replace(f"{{{name}}}", getattr(self, name))
+        return value
+
+
+def function_environment(
+    name: str, deployment: Deployment, surroundings: Surroundings
+) -> dict[str, str]:
+    """Return all variables of a function's processes."""
     function = deployment.functions[name]
     return {
-        **inherited,
+        **surroundings.inherited,
         **_NOBODY,
         "AWS_REGION": deployment.region,
         "AWS_DEFAULT_REGION": deployment.region,
@@ -49,6 +71,10 @@ def function_environment(
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "TZ": ":UTC",
         "_HANDLER": function.handler.replace(":", "."),
-        **endpoint,
-        **function.environment,
+        "LAMBDA_TASK_ROOT": str(surroundings.root),
+        "AWS_ENDPOINT_URL_LAMBDA": surroundings.lambda_url,
+        "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": surroundings.connections_url,
+        "AWS_CA_BUNDLE": str(surroundings.authorities),
+        "SSL_CERT_FILE": str(surroundings.authorities),
+        **{key: surroundings.filled_in(value) for key, value in function.environment.items()},
     }

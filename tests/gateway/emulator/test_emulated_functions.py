@@ -70,7 +70,7 @@ async def test_a_handler_finds_what_lambda_has(
                 handler="room.describe", environment={"MINE": "2"}, timeout_s=42, memory_mb=512
             )
         },
-        environment={"MINE": "1", "OURS": "1"},
+        environment={"MINE": "1", "OURS": "{connections_url}|{lambda_url}|{url}|{else}"},
     )
     told, error = await run.invoke("tell")
     assert error is None
@@ -78,10 +78,10 @@ async def test_a_handler_finds_what_lambda_has(
     assert told["name"] == "tell"
     assert told["arn"] == "arn:aws:lambda:us-east-1:123456789012:function:tell"
     assert 30_000 < told["remaining"] <= 42_000
-    variables = told["variables"]
+    variables, at = told["variables"], run.emulated
     assert {name: variables[name] for name in ("MINE", "OURS", "INHERITED")} == {
         "MINE": "2",
-        "OURS": "1",
+        "OURS": f"{at.connections_url}|{at.lambda_url}|{at.url}|{{else}}",
         "INHERITED": "yes",
     }
     assert "AWS_ANYTHING" not in variables
