@@ -1,4 +1,7 @@
-"""The HTTP API beside the sockets: tickets, health and the demo page, by the routers of every host."""
+"""The HTTP API beside the sockets: tickets and health, by the routers of every host.
+
+The demo page is not here: it would have to know an address of the other API. `makoto page` serves it.
+"""
 
 import time
 from collections.abc import Mapping
@@ -14,7 +17,6 @@ from gateway.hosts.aws.warm import Kept, run
 from gateway.identity.verifier import TokenVerifier
 from gateway.routes.health import health_router
 from gateway.routes.http_app import make_http_app
-from gateway.routes.page import page_router
 from gateway.routes.tickets import tickets_router
 from gateway.telemetry import set_up_logs
 
@@ -34,7 +36,6 @@ async def _open() -> _Site:
     routers = [
         health_router(is_serving=lambda: True),
         tickets_router(admission=admission),
-        page_router(),
     ]
     app = make_http_app(routers, origins=sorted(settings.allowed_origins))
     return _Site(answer=Mangum(app, lifespan="off"), verifier=verifier)
