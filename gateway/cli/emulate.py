@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -154,10 +155,11 @@ def deployment_of(asked: argparse.Namespace) -> "Deployment":
     Raises:
         DeploymentError, CommandFailedError: it does not fit together.
     """
-    from dataclasses import replace
-
     from gateway.emulator import DeploymentError, Queue
     from gateway.emulator.setup import deployment
+
+    if not (asked.connect or asked.default or asked.disconnect or asked.route or asked.function):
+        raise CommandFailedError("name a handler: --connect, --default, --route, ...")
 
     deployed = deployment(
         connect=asked.connect,

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import sys
 import tempfile
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -12,7 +12,7 @@ from typing import Final, Self
 from gateway.emulator.certificates import make_certificates
 from gateway.emulator.chaos import Chaos
 from gateway.emulator.connections_api import ConnectionsApi
-from gateway.emulator.deployment import Deployment, Function
+from gateway.emulator.deployment import Deployment, DeploymentError, Function
 from gateway.emulator.environment import (
     Surroundings,
     function_environment,
@@ -71,6 +71,7 @@ class Emulator:
         self._output = output
         self._stack = AsyncExitStack()
         self._sockets = Sockets()
+        self._requests: set[asyncio.Task[None]] = set()
         self._pools: dict[str, Pool] = {}
         self._queues: dict[str, LocalQueue] = {}
         self._invocations = Invocations(
@@ -98,17 +99,21 @@ class Emulator:
         """Listen.
 
         Raises:
+            DeploymentError: the root is no folder.
             OSError: the port cannot be had.
         """
+        if not self._root.is_dir():
+            raise DeploymentError(f"{self._root} is no folder")
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="emulator-")))
             certificates = make_certificates(folder)
             self._listener = Listener(
-                lambda: HttpConnection(self._answer, self._upgrades.protocol),
+                lambda: HttpConnection(self._answer, self._upgrades.protocol, self._requests),
                 tls=certificates.server,
                 port=self._wanted_port,
             )
             stack.push_async_callback(self._listener.aclose)
+            stack.push_async_callback(_cancel_all, self._requests)
             self._open_pools(certificates.bundle)
             stack.push_async_callback(self._close_pools)
             stack.push_async_callback(self._invocations.aclose)
@@ -232,7 +237,7 @@ class Emulator:
                 chaos=self.chaos,
             )
             consumer = asyncio.create_task(self._queues[name].consume())
-            stack.push_async_callback(_stop, consumer)
+            stack.push_async_callback(_cancel_all, {consumer})
 
     async def _answer(self, request: Request) -> Response:
         if invoked := INVOKE_PATH.fullmatch(request.path):
@@ -243,7 +248,8 @@ class Emulator:
         return FORBIDDEN
 
 
-async def _stop(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+async def _cancel_all(tasks: "set[asyncio.Task[None]]") -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

@@ -4,10 +4,11 @@ Small on purpose, and ours, because an answer may have to be lost: the connectio
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
@@ -15,6 +16,8 @@ import orjson
 
 BODY_BYTES: Final = 8_388_608
 """More than any request that is not refused for its size."""
+
+log = logging.getLogger(__name__)
 
 Headers = list[tuple[str, str]]
 
@@ -77,19 +80,22 @@ class HttpConnection(asyncio.Protocol):
     Args:
         answer: to each request; a second one waits for it.
         upgraded: makes the protocol that an upgrade goes on with.
+        tasks: holds what answers, for whoever ends it.
     """
 
     def __init__(
         self,
         answer: Callable[[Request], Awaitable[Response]],
         upgraded: Callable[[], asyncio.Protocol],
+        tasks: set[asyncio.Task[None]],
     ) -> None:
         self._answer = answer
         self._upgraded = upgraded
+        self._tasks = tasks
         self._parser: Any = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiting: list[tuple[Request, bool]] = []
-        self._answering: asyncio.Task[None] | None = None
+        self._is_answering = False
         self._begin()
 
     def _begin(self) -> None:
@@ -101,8 +107,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is of no class of asyncio
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
@@ -159,8 +164,11 @@ class HttpConnection(asyncio.Protocol):
             body=bytes(self._body),
         )
         self._waiting.append((request, self._parser.should_keep_alive()))
-        if self._answering is None:
-            self._answering = asyncio.create_task(self._answer_all())
+        if not self._is_answering:
+            self._is_answering = True
+            task = asyncio.create_task(self._answer_all())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     # Ours
 
@@ -173,7 +181,7 @@ class HttpConnection(asyncio.Protocol):
         try:
             while self._waiting:
                 request, keep_alive = self._waiting.pop(0)
-                response = await self._answer(request)
+                response = await self._answered(request)
                 if response is LOST:
                     transport.abort()
                     return
@@ -181,7 +189,14 @@ class HttpConnection(asyncio.Protocol):
                 if not keep_alive:
                     transport.close()
         finally:
-            self._answering = None
+            self._is_answering = False
+
+    async def _answered(self, request: Request) -> Response:
+        try:
+            return await self._answer(request)
+        except Exception:
+            log.exception("a request broke")
+            return Response(status=500)
 
     def _hand_on(self, rest: bytes) -> None:
         assert self._transport is not None

@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
 HOST: Final = "127.0.0.1"
 
@@ -45,7 +45,7 @@ class Listener:
             self._socket.close()
             raise
         self._tasks: set[asyncio.Task[None]] = set()
-        self._transports: set[asyncio.BaseTransport] = set()
+        self._transports: set[asyncio.Transport] = set()
 
     @property
     def port(self) -> int:
@@ -65,8 +65,7 @@ class Listener:
             await asyncio.wait(self._tasks)
         self._socket.close()
         for transport in self._transports:
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
+            transport.abort()
         await asyncio.sleep(0)  # what was aborted hears of it in the next turn of the loop
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -98,7 +97,7 @@ class Listener:
             accepted.close()
             raise
         self._transports = {each for each in self._transports if not each.is_closing()}
-        self._transports.add(transport)
+        self._transports.add(cast("asyncio.Transport", transport))
 
 
 async def _first_byte(connected: socket.socket) -> bytes:
@@ -107,9 +106,10 @@ async def _first_byte(connected: socket.socket) -> bytes:
     readable = asyncio.Event()
     loop.add_reader(connected, readable.set)
     try:
-        await readable.wait()
+        while True:
+            await readable.wait()
+            readable.clear()
+            with suppress(BlockingIOError):
+                return connected.recv(1, socket.MSG_PEEK)
     finally:
         loop.remove_reader(connected)
-    with suppress(BlockingIOError):
-        return connected.recv(1, socket.MSG_PEEK)
-    return b""

@@ -130,7 +130,10 @@ class LocalQueue:
             return ALL
         if not self._queue.reports_failures:
             return frozenset()
-        answer = orjson.loads(outcome.payload)
+        try:
+            answer = orjson.loads(outcome.payload)
+        except orjson.JSONDecodeError:  # the runtime lets NaN through
+            return ALL
         items = answer.get("batchItemFailures") if isinstance(answer, dict) else None
         named: list[object] = [
             item.get("itemIdentifier") if isinstance(item, dict) else "" for item in items or ()

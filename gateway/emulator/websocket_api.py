@@ -84,6 +84,7 @@ class WebSocketApi:
         self._api_id = api_id
         self._select = route_selector(deployment.route_selection)
         self._draining = False
+        self._farewells: set[asyncio.Task[None]] = set()
         self.handler_tasks: set[asyncio.Task[None]] = set()
 
     # What the listener and websockets call
@@ -122,7 +123,7 @@ class WebSocketApi:
             self.handler_tasks.discard(task)
 
     async def aclose(self) -> None:
-        """Close every connection with 1001; their `$disconnect` is invoked before this returns."""
+        """Close every connection with 1001, and wait for their `$disconnect` as long as for their ends."""
         self._draining = True
         for socket in self._sockets:
             socket.end(GOING_AWAY, "Going away", told="Going away")
@@ -132,6 +133,8 @@ class WebSocketApi:
             task.cancel()
         while self.handler_tasks:
             await asyncio.wait(self.handler_tasks)
+        if self._farewells:
+            await asyncio.wait(self._farewells, timeout=self._limits.close_s)
 
     # One connection
 
@@ -247,7 +250,9 @@ class WebSocketApi:
             return
         if self._chaos.strikes(Fault.DROP_DISCONNECT, socket.peer.connection_id):
             return
-        self._invocations.spawn(self._disconnect(socket))
+        farewell = self._invocations.spawn(self._disconnect(socket))
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
 
     async def _disconnect(self, socket: Socket) -> None:
         code, reason = socket.ended()

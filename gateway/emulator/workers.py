@@ -90,13 +90,20 @@ class Worker:
 
     Args:
         launch: what is started, and how.
+
+    Raises:
+        NotStartedError: this machine has no room for another process.
     """
 
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
         self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._process = _spawn(launch, theirs.fileno())
+        try:
+            with theirs:
+                self._process = _spawn(launch, theirs.fileno())
+        except OSError as exc:
+            self._socket.close()
+            raise NotStartedError(error_payload("Runtime.InvalidEntrypoint", str(exc))) from exc
         self._writer: asyncio.StreamWriter | None = None
         self._printed: tuple[asyncio.ReadTransport, Lines] | None = None
 

@@ -120,13 +120,15 @@ def test_options_become_a_deployment() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--timeout", "absent=1"], "no function 'absent'"),
+        (["--default", "a:b", "--timeout", "absent=1"], "no function 'absent'"),
         (["--default", "a:b", "--timeout", "default=soon"], "'soon' is no number"),
         (["--default", "a:b", "--on-failure", "default=absent"], "no function 'absent'"),
-        (["--select", "x"], "no route selection expression"),
-        (["--respond", "absent"], "no route 'absent'"),
-        (["--chaos", "rain=0.5"], "--chaos: the faults are delay-invoke"),
-        (["--chaos", "throttle=often"], "'often' is no number"),
+        ([], "name a handler: --connect"),
+        (["--default", "a:b", "--root", "absent"], "absent is no folder"),
+        (["--default", "a:b", "--select", "x"], "no route selection expression"),
+        (["--default", "a:b", "--respond", "absent"], "no route 'absent'"),
+        (["--default", "a:b", "--chaos", "rain=0.5"], "--chaos: the faults are delay-invoke"),
+        (["--default", "a:b", "--chaos", "throttle=often"], "'often' is no number"),
     ],
 )
 def test_a_mistake_is_one_line(

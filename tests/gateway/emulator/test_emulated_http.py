@@ -22,6 +22,8 @@ class Asked:
 
     async def answer(self, request: Request) -> Response:
         self.requests.append(request)
+        if request.path == "/broken":
+            raise RuntimeError("a mistake of ours")
         await asyncio.sleep(0.02 if request.path == "/slow" else 0)
         return Response(status=200, body=request.body.upper())
 
@@ -40,7 +42,7 @@ class Asked:
 async def asked() -> AsyncIterator[Asked]:
     server = Asked()
     listener = Listener(
-        lambda: HttpConnection(server.answer, asyncio.Protocol),
+        lambda: HttpConnection(server.answer, asyncio.Protocol, set()),
         tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
         port=0,
     )
@@ -89,6 +91,15 @@ async def test_too_large_a_body_is_refused(asked: Asked) -> None:
     assert (await reader.readline()).split()[1] == b"413"
     writer.transport.abort()
     assert asked.requests == []
+
+
+async def test_a_mistake_of_ours_is_answered_and_logged(
+    asked: Asked, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = await asked.say(post("/broken", b"") + post("/", b"x", CLOSE))
+    assert said.startswith(b"HTTP/1.1 500 ")
+    assert said.endswith(b"X")
+    assert "a mistake of ours" in caplog.text
 
 
 async def test_what_is_no_http_is_a_bad_request(asked: Asked) -> None:

@@ -62,6 +62,10 @@ async def test_a_malformed_report_fails_the_batch(item: Any) -> None:
     assert await left_after({"batchItemFailures": [item]}) == ["a", "b"]
 
 
+async def test_what_is_no_json_fails_the_batch() -> None:
+    assert await left_after(orjson.Fragment(b"NaN")) == ["a", "b"]
+
+
 async def test_an_error_fails_the_batch() -> None:
     assert await left_after({"errorMessage": "x"}, error=UNHANDLED) == ["a", "b"]
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.emulator import DeploymentError, Fault, Limits, emulator
-from tests.gateway.emulator.conftest import WAIT_S, Printed, until
+from tests.gateway.emulator.conftest import HANDLERS, WAIT_S, Printed, until
 
 Emulating = Callable[..., Any]
 
@@ -257,7 +258,7 @@ async def test_an_idle_connection_is_closed(emulating: Emulating, printed: Print
 
 
 async def test_messages_keep_a_connection_until_its_lifetime_ends(emulating: Emulating) -> None:
-    emulated = await emulating(limits=Limits(idle_s=0.4, lifetime_s=1.5))
+    emulated = await emulating(limits=Limits(idle_s=0.8, lifetime_s=1.6))
     loop = asyncio.get_running_loop()
     async with connect(emulated.url) as ws:
         opened = loop.time()
@@ -303,6 +304,32 @@ async def test_a_close_frame_without_status_is_1005(emulating: Emulating, printe
         context = (await printed.event("disconnect"))["requestContext"]
     assert context["disconnectStatusCode"] == 1005
     assert context["disconnectReason"] == "Client-side close frame status not set"
+
+
+async def test_disconnect_is_invoked_at_the_end_of_the_emulator(printed: Printed) -> None:
+    async with emulator(disconnect="room:seen", root=HANDLERS, output=printed) as emulated:
+        async with connect(emulated.url):
+            pass
+        await printed.event("disconnect")
+        ws = await connect(emulated.url)
+    assert (await printed.event("disconnect", 1))["requestContext"]["disconnectStatusCode"] == 1001
+    await ws.close()
+
+
+# Other loops
+
+
+def test_it_runs_on_uvloop(printed: Printed) -> None:
+    async def talk() -> Any:
+        async with emulator(
+            default="room:upper", responses=frozenset({"$default"}), root=HANDLERS, output=printed
+        ) as emulated:
+            async with connect(emulated.url) as ws:
+                await ws.send("x")
+                return await asyncio.wait_for(ws.recv(), WAIT_S)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(talk()) == "X"
 
 
 # Chaos

@@ -86,7 +86,7 @@ def test_the_test_passes(folder: Path) -> None:
 def test_the_program_prints_what_was_said_and_how_it_ended(folder: Path) -> None:
     (folder / "main.py").write_text(example(GUIDE, "asyncio"))
     (folder / "room").mkdir()
-    assert run(folder, "main.py", str(folder / "room")) == '{"text": "hello"}\n1001\n'
+    assert run(folder, "main.py", str(folder / "room")) == '{"text": "hello"}\n1009\n'
 
 
 def test_the_table_lists_every_fault() -> None:
