@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, Final
 
 HOST: Final = "127.0.0.1"
 
@@ -97,7 +97,7 @@ class Listener:
             accepted.close()
             raise
         self._transports = {each for each in self._transports if not each.is_closing()}
-        self._transports.add(cast("asyncio.Transport", transport))
+        self._transports.add(transport)
 
 
 async def _first_byte(connected: socket.socket) -> bytes:

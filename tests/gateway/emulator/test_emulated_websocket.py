@@ -321,12 +321,17 @@ async def test_disconnect_is_invoked_at_the_end_of_the_emulator(printed: Printed
 
 def test_it_runs_on_uvloop(printed: Printed) -> None:
     async def talk() -> Any:
-        async with emulator(
-            default="room:upper", responses=frozenset({"$default"}), root=HANDLERS, output=printed
-        ) as emulated:
-            async with connect(emulated.url) as ws:
-                await ws.send("x")
-                return await asyncio.wait_for(ws.recv(), WAIT_S)
+        async with (
+            emulator(
+                default="room:upper",
+                responses=frozenset({"$default"}),
+                root=HANDLERS,
+                output=printed,
+            ) as emulated,
+            connect(emulated.url) as ws,
+        ):
+            await ws.send("x")
+            return await asyncio.wait_for(ws.recv(), WAIT_S)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(talk()) == "X"
