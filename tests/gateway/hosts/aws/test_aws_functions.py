@@ -127,10 +127,25 @@ def test_an_ended_answer_is_replayed_to_who_resumes(functions: Functions) -> Non
     functions.reply_to_all()
 
     there = functions.connect()
-    functions.command(there, type="resume", run_id=run_id, after=0)
+    functions.api.delay_s = 0.3  # nothing would be posted any more after the handler's return
+    try:
+        functions.command(there, type="resume", run_id=run_id, after=0)
+    finally:
+        functions.api.delay_s = 0.0
 
     assert functions.frames(there)[0]["type"] == "resumed"
     assert events(functions, there, run_id) == events(functions, here, run_id)
+
+
+def test_words_that_come_fast_share_frames(functions: Functions) -> None:
+    here = functions.connect()
+    run_id = send(functions, here, "One, two, three, four, five, six, seven, eight, nine, ten")
+    functions.reply_to_all()
+
+    frames = [frame for frame in functions.frames(here) if frame["type"] == "events"]
+    deltas = [event for event in events(functions, here, run_id) if "delta" in event["type"]]
+    assert len(frames) <= 20  # 4 where nothing else runs; one per fragment would be a hundred
+    assert 2 <= len(deltas) <= 18
 
 
 def test_what_is_too_large_for_a_frame_is_fetched_from_s3(functions: Functions) -> None:
