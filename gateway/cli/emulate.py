@@ -89,6 +89,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     _add_pairs(
         group, "--chaos", "FAULT=RATE", "probability of a fault; docs/emulator.md lists them"
     )
+    group.add_argument("--delay", type=float, default=0.2, help="longest of a fault, seconds (0.2)")
     group.add_argument("--seed", type=int, default=0, help="of chance (0)")
 
 
@@ -215,4 +216,4 @@ def _chaos_of(asked: argparse.Namespace) -> "Chaos":
     except ValueError:
         known = ", ".join(sorted(Fault))
         raise CommandFailedError(f"--chaos: the faults are {known}") from None
-    return Chaos(rates, seed=asked.seed)
+    return Chaos(rates, seed=asked.seed, delay_s=asked.delay)

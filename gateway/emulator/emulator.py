@@ -88,6 +88,7 @@ class Emulator:
             limits=self.limits,
             chaos=self.chaos,
             api_id="".join(secrets.choice(_API_ID) for _ in range(10)),
+            output=output,
         )
         self._connections_api = ConnectionsApi(self._sockets, limits=self.limits, chaos=self.chaos)
         self._lambda_api = LambdaApi(deployment, invocations=self._invocations, limits=self.limits)
@@ -213,11 +214,13 @@ class Emulator:
                 )
 
             self._pools[name] = Pool(
+                name,
                 launch,
                 concurrency=function.concurrency or self.limits.concurrency,
                 timeout_s=function.timeout_s,
                 limits=self.limits,
                 chaos=self.chaos,
+                output=self._output,
             )
 
     async def _close_pools(self) -> None:

@@ -79,7 +79,7 @@ class Invocations:
             ThrottledError: too many invocations of it run.
         """
         pool = self._pool(name)
-        return await pool.invoke(name, event, request_id=request_id or str(uuid.uuid4()))
+        return await pool.invoke(event, request_id=request_id or str(uuid.uuid4()))
 
     async def run_or_fail(self, name: str, event: bytes, *, request_id: str = "") -> Outcome:
         """Invoke a function that there is; being throttled is an error like any other."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from gateway.emulator.chaos import Chaos, Fault
 from gateway.emulator.limits import Limits
+from gateway.emulator.output import Output
 from gateway.emulator.workers import (
     UNHANDLED,
     Launch,
@@ -26,27 +27,33 @@ class Pool:
     """Runs invocations of one function. Ends with `aclose`.
 
     Args:
+        name: of the function.
         launch: makes what a process is started with; called for each.
         concurrency: how many invocations may run at a time.
         timeout_s: an invocation is killed after so long, importing not counted.
         limits: for processes.
         chaos: throttles, and kills processes.
+        output: is told what an invocation died of.
     """
 
     def __init__(
         self,
+        name: str,
         launch: Callable[[], Launch],
         *,
         concurrency: int,
         timeout_s: float,
         limits: Limits,
         chaos: Chaos,
+        output: Output,
     ) -> None:
+        self._name = name
         self._launch = launch
         self._concurrency = concurrency
         self._timeout_s = timeout_s
         self._limits = limits
         self._chaos = chaos
+        self._output = output
         self._running = 0
         self._busy: set[Worker] = set()
         self._idle: list[tuple[Worker, asyncio.TimerHandle]] = []
@@ -62,23 +69,23 @@ class Pool:
         """The processes that are there, busy ones first."""
         return [worker.process_id for worker in (*self._busy, *(each for each, _ in self._idle))]
 
-    async def invoke(self, name: str, event: bytes, *, request_id: str) -> Outcome:
+    async def invoke(self, event: bytes, *, request_id: str) -> Outcome:
         """Run one invocation to its end. Cancelling kills its process.
 
         Args:
-            name: of the function, for chaos.
             event: JSON.
             request_id: of the invocation.
 
         Raises:
             ThrottledError: too many run.
         """
-        if self._running >= self._concurrency or self._chaos.strikes(Fault.THROTTLE, name):
+        if self._running >= self._concurrency or self._chaos.strikes(Fault.THROTTLE, self._name):
+            self._output(self._name, f"RequestId: {request_id} throttled")
             raise ThrottledError
         self._running += 1
         try:
             worker = self._take() or await self._start()
-            return await self._run(worker, name, event, request_id)
+            return await self._run(worker, event, request_id)
         except NotStartedError as exc:
             return Outcome(payload=exc.payload, error=UNHANDLED)
         finally:
@@ -101,9 +108,9 @@ class Pool:
         while self._ending:
             await asyncio.wait(self._ending)
 
-    async def _run(self, worker: Worker, name: str, event: bytes, request_id: str) -> Outcome:
+    async def _run(self, worker: Worker, event: bytes, request_id: str) -> Outcome:
         self._busy.add(worker)
-        fate = self._fate(worker, name)
+        fate = self._fate(worker)
         keep = False
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -112,13 +119,10 @@ class Pool:
                 )
             keep = True
         except TimeoutError:
-            text = (
-                f"RequestId: {request_id} Error: Task timed out after {self._timeout_s:.2f} seconds"
-            )
-            return Outcome(payload=error_payload("Sandbox.Timedout", text), error=UNHANDLED)
+            text = f"Task timed out after {self._timeout_s:.2f} seconds"
+            return self._died("Sandbox.Timedout", text, request_id)
         except WorkerDiedError as exc:
-            text = f"RequestId: {request_id} Error: {exc}"
-            return Outcome(payload=error_payload("Runtime.ExitError", text), error=UNHANDLED)
+            return self._died("Runtime.ExitError", str(exc), request_id)
         else:
             return self._bounded(outcome)
         finally:
@@ -129,6 +133,11 @@ class Pool:
                 self._keep(worker)
             else:
                 self._end(worker)
+
+    def _died(self, kind: str, how: str, request_id: str) -> Outcome:
+        text = f"RequestId: {request_id} Error: {how}"
+        self._output(self._name, text)
+        return Outcome(payload=error_payload(kind, text), error=UNHANDLED)
 
     def _bounded(self, outcome: Outcome) -> Outcome:
         if len(outcome.payload) <= self._limits.payload_bytes:
@@ -141,8 +150,8 @@ class Pool:
             error=UNHANDLED,
         )
 
-    def _fate(self, worker: Worker, name: str) -> asyncio.TimerHandle | None:
-        if not self._chaos.strikes(Fault.KILL_WORKER, name):
+    def _fate(self, worker: Worker) -> asyncio.TimerHandle | None:
+        if not self._chaos.strikes(Fault.KILL_WORKER, self._name):
             return None
         delay = self._chaos.delay(Fault.KILL_WORKER)
         return asyncio.get_running_loop().call_later(delay, worker.strike)

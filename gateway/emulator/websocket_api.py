@@ -35,6 +35,7 @@ from gateway.emulator.integrations import (
 )
 from gateway.emulator.invocations import Invocations
 from gateway.emulator.limits import Limits
+from gateway.emulator.output import Output
 from gateway.emulator.routing import route_key, route_selector
 from gateway.emulator.sockets import (
     GOING_AWAY,
@@ -63,6 +64,7 @@ class WebSocketApi:
         limits: sizes and clocks.
         chaos: loses `$disconnect`, doubles messages.
         api_id: in events.
+        output: is told what API Gateway would log.
     """
 
     def __init__(
@@ -74,10 +76,13 @@ class WebSocketApi:
         limits: Limits,
         chaos: Chaos,
         api_id: str,
+        output: Output,
     ) -> None:
         self._deployment = deployment
         self._invocations = invocations
-        self._integrations = Integrations(deployment, invocations=invocations, limits=limits)
+        self._integrations = Integrations(
+            deployment, invocations=invocations, limits=limits, output=output
+        )
         self._sockets = sockets
         self._limits = limits
         self._chaos = chaos

@@ -132,7 +132,9 @@ class Worker:
     @property
     def is_alive(self) -> bool:
         """Whether the process is there."""
-        return self._process.poll() is None
+        if self._process.returncode is None and self._process.poll() is not None:
+            self._clear_up()
+        return self._process.returncode is None
 
     @property
     def process_id(self) -> int:
@@ -153,7 +155,7 @@ class Worker:
         assert self._writer is not None, "open it first"
         head = {"request_id": request_id, "arn": self._launch.arn, "deadline": deadline}
         try:
-            os.killpg(self._process.pid, signal.SIGCONT)
+            self._signal(signal.SIGCONT)
             packed = json.dumps(head).encode()
             self._writer.write(_LENGTHS.pack(len(packed), len(event)) + packed + event)
             await self._writer.drain()
@@ -165,13 +167,13 @@ class Worker:
 
     def strike(self) -> None:
         """Kill the process and all of its group now; whoever awaits an invocation is told."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.returncode is None:  # after that its number may be another's
+            self._signal(signal.SIGKILL)
 
     async def kill(self) -> None:
         """Kill the process and all of its group, and wait for its end and for what it printed."""
         self.strike()
-        await asyncio.to_thread(self._process.wait)
+        await asyncio.to_thread(self._reap)
         self._socket.close() if self._writer is None else self._writer.close()
         if self._printed is None:
             assert self._process.stdout is not None
@@ -184,8 +186,23 @@ class Worker:
         pipe.close()
 
     def _freeze(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
+
+    def _signal(self, sign: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # the latter on macOS, for zombies
+            os.killpg(self._process.pid, sign)
+
+    def _reap(self, timeout: float | None = None) -> int:
+        """Wait for the end of the process, and kill what it has left of its group."""
+        ended_before = self._process.returncode is not None
+        code = self._process.wait(timeout)
+        if not ended_before:
+            self._clear_up()
+        return code
+
+    def _clear_up(self) -> None:
+        """Called right after the process was reaped: its number is not given to another so soon."""
+        self._signal(signal.SIGKILL)
 
     async def _receive(self) -> tuple[dict[str, Any], bytes]:
         of_head, of_body = _LENGTHS.unpack(await self._reader.readexactly(_LENGTHS.size))
@@ -195,10 +212,10 @@ class Worker:
     async def _how_it_ended(self) -> str:
         """Return Lambda's words for the end of the process, which has closed its side of the socket."""
         try:
-            code = await asyncio.to_thread(self._process.wait, _EXIT_S)
+            code = await asyncio.to_thread(self._reap, _EXIT_S)
         except subprocess.TimeoutExpired:
             self.strike()
-            code = await asyncio.to_thread(self._process.wait)
+            code = await asyncio.to_thread(self._reap)
         if code < 0:
             return f"Runtime exited with error: signal: {(signal.strsignal(-code) or '').lower()}"
         return f"Runtime exited with error: exit status {code}"

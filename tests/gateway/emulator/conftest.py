@@ -35,18 +35,25 @@ class Printed:
     def of(self, name: str) -> list[str]:
         return [line for whose, line in self.lines if whose == name]
 
+    def events(self, name: str) -> list[Any]:
+        """Return the events that `room.seen` has printed."""
+        return [json.loads(line) for line in self.of(name) if line[:1] in {"{", '"'}]
+
     async def wait(self, name: str, count: int = 1) -> list[str]:
         """Wait until a function has printed so many lines."""
-        async with asyncio.timeout(WAIT_S):
-            while len(self.of(name)) < count:
-                self._more.clear()
-                await self._more.wait()
+        await self._until(lambda: len(self.of(name)) >= count)
         return self.of(name)
 
-    async def event(self, name: str, number: int = 0) -> dict[str, Any]:
+    async def event(self, name: str, number: int = 0) -> Any:
         """Wait for an event that `room.seen` prints."""
-        found: dict[str, Any] = json.loads((await self.wait(name, number + 1))[number])
-        return found
+        await self._until(lambda: len(self.events(name)) > number)
+        return self.events(name)[number]
+
+    async def _until(self, true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while not true():
+                self._more.clear()
+                await self._more.wait()
 
 
 async def until(true: Callable[[], bool]) -> None:

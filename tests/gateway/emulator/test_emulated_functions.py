@@ -214,6 +214,16 @@ async def test_a_process_can_be_killed_in_the_middle(
     assert told["errorMessage"].endswith("signal: killed")
 
 
+async def test_what_a_process_leaves_behind_when_it_ends_is_killed(
+    functions: Callable[..., Any], printed: Printed
+) -> None:
+    run = await functions(functions={"f": "room:leave_child"})
+    told, _ = await run.invoke("f")
+    assert told["errorMessage"].endswith("exit status 3")
+    child = int((await printed.wait("f"))[0])
+    await until(lambda: not is_running(child))
+
+
 async def test_chaos_kills_a_process(functions: Callable[..., Any]) -> None:
     run = await functions(functions={"f": "room:hang"})
     run.emulated.chaos.order(Fault.KILL_WORKER, target="f")

@@ -102,9 +102,18 @@ async def test_a_body_is_sent_where_a_route_response_is_configured_alone(
         assert await asyncio.wait_for(ws.recv(), WAIT_S) == "LOUD"
 
 
-@pytest.mark.parametrize("handler", ["fail", "nothing", "not_json", "leave", "crash"])
-async def test_a_function_that_fails_is_an_internal_server_error(
-    emulating: Emulating, handler: str
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [
+        ("fail", "[ERROR] ValueError: a detail"),
+        ("nothing", "Malformed Lambda proxy response"),
+        ("not_json", "[ERROR] Runtime.MarshalError"),
+        ("leave", "Runtime exited with error: exit status 3"),
+        ("crash", "Runtime exited with error: signal"),
+    ],
+)
+async def test_a_function_that_fails_is_an_internal_server_error_and_says_why(
+    emulating: Emulating, printed: Printed, handler: str, said: str
 ) -> None:
     emulated = await emulating(default=f"room:{handler}")
     async with connect(emulated.url) as ws:
@@ -112,6 +121,7 @@ async def test_a_function_that_fails_is_an_internal_server_error(
         told = await hear(ws)
     assert told.keys() == {"message", "connectionId", "requestId"}
     assert told["message"] == "Internal server error"
+    assert any(said in line for line in printed.of("default"))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +253,8 @@ async def test_a_function_that_takes_too_long_is_told_of_and_runs_on(
         await ws.send("x")
         told = await hear(ws)
         assert told["message"] == "Endpoint request timed out"
-        await printed.wait("default")
+        await printed.wait("default", 2)
+        assert any("timed out; the function runs on" in line for line in printed.of("default"))
         (tmp_path / "go").touch()
         await until((tmp_path / "went").exists)
         await emulated.settle()

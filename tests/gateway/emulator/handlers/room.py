@@ -104,6 +104,11 @@ def leave(event, context):
     sys.exit(3)
 
 
+def leave_child(event, context):
+    print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid)
+    sys.exit(3)
+
+
 def crash(event, context):
     os.kill(os.getpid(), signal.SIGSEGV)
 
