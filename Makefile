@@ -35,7 +35,7 @@ serve: $(RUN) ## start the gateway on loopback and print the URL of the demo pag
 
 test: $(DEV) ## run every test; installs the engines they need when it can
 	@sh tests/install-engines.sh $(VENV)/engines
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 check: format lint types contracts ## format, lint, strict types, import contracts; changes nothing where CI is set
 

@@ -38,7 +38,7 @@ def main() -> int:
             engine = stack.enter_context(ministack())
             print("Deploying infra/template.yaml into MiniStack (half a minute) ...", flush=True)
             deployed = asyncio.run(deployment(engine, built))
-            stack.enter_context(page_for(deployed))
+            stack.enter_context(page_for(deployed, PAGE_PORT))
             token = folder / "token"
             token.touch(mode=0o600)
             token.write_text(deployed.pool.tokens["access"])
@@ -56,21 +56,23 @@ async def deployment(engine: Engine, built: Path) -> Deployment:
 
 
 @contextmanager
-def page_for(deployed: Deployment) -> Iterator[None]:
+def page_for(deployed: Deployment, port: int) -> Iterator[None]:
     """Serve the demo page for it."""
     page = subprocess.Popen(
         [
-            *(MAKOTO, "page", "--port", str(PAGE_PORT), "--gateway", deployed.socket_url),
+            *(MAKOTO, "page", "--port", str(port), "--gateway", deployed.socket_url),
             *("--tickets", deployed.tickets_url, "--payloads", deployed.engine.url),
         ],
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         start_new_session=True,
     )
     try:
+        assert page.stdout is not None
+        page.stdout.readline()  # it says so when it listens
         yield
     finally:
         page.terminate()
-        page.wait(timeout=10)
+        page.communicate(timeout=10)
 
 
 def greeting(deployed: Deployment, token: Path) -> str:

@@ -11,11 +11,15 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from playwright.sync_api import expect
 from websockets.exceptions import InvalidStatus
 
 from tests.gateway.hosts import client as sockets
 from tests.gateway.hosts.client import Client, text_of
+from tests.gateway.web.chat_page import ChatPage
+from tests.infra.aws_local import page_for
 from tests.infra.deployment import RUNTIME, Deployment
+from tests.ops.browser import open_page
 
 pytestmark = [
     pytest.mark.timeout(400),  # the first test builds and deploys
@@ -162,6 +166,19 @@ async def broken(deployed: Deployment, function: str) -> AsyncIterator[None]:
             yield
         finally:
             await functions.update_function_configuration(FunctionName=name, Handler=handler)
+
+
+@pytest.mark.browser
+def test_the_demo_page_talks_to_it(deployed: Deployment, page_port: int) -> None:
+    """With a ticket, for MiniStack answers no subprotocol; a large text comes from the bucket itself."""
+    with page_for(deployed, page_port), open_page() as page:
+        chat = ChatPage(page=page, url=f"http://127.0.0.1:{page_port}/")
+        page.goto(chat.url)
+        page.get_by_label("Token (JWT)").fill(deployed.pool.tokens["access"])
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        chat.wait_until_connected()
+        expect(chat.ask("large")).to_contain_text("A large reply.")
+        assert chat.faults == []
 
 
 async def test_functions_run_what_is_in_the_layer(deployed: Deployment) -> None:

@@ -18,10 +18,10 @@ pytestmark = [
 ]
 
 MB = 1_000_000
-UNZIPPED_MAX = 100 * MB
+UNZIPPED_MAX = 95 * MB
 """Lambda takes 250 MB. The bound is ours: who passes it has added something that is worth a look."""
 
-ZIPPED_MAX = 35 * MB
+ZIPPED_MAX = 33 * MB
 SOURCES_MAX = 65 * MB
 
 HANDLERS = ("connect", "disconnect", "http", "message", "reply", "seal")
@@ -29,7 +29,6 @@ SERVICES = ("dynamodb", "s3", "secretsmanager", "ssm")
 
 IMPORT_ALL = f"""
 import importlib, sys
-sys.path[:] = [path for path in sys.path if "site-packages" not in path]
 sys.path.insert(0, sys.argv[1])
 for name in {HANDLERS}:
     importlib.import_module("gateway.hosts.aws." + name)
@@ -37,11 +36,11 @@ import aiobotocore.session, gateway, openai, storage.blobs.s3, streaming.models.
 from botocore.session import get_session
 for service in {SERVICES}:
     get_session().create_client(service, region_name="eu-central-1")
-standard = (sys.prefix, sys.base_prefix, sys.exec_prefix)
 for module in list(sys.modules.values()):
     place = getattr(module, "__file__", None)
     if place and not place.startswith((sys.argv[1], sys.base_prefix)):
         print(module.__name__, place)
+print(len(sys.modules) > 500, gateway.__file__)
 """
 
 
@@ -56,14 +55,15 @@ def files(layer: Path) -> list[Path]:
 
 def test_every_handler_finds_all_it_imports_in_the_layer(layer: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-I", "-c", IMPORT_ALL, layer],
+        [sys.executable, "-I", "-S", "-c", IMPORT_ALL, layer],  # no site-packages
         capture_output=True,
         text=True,
         timeout=120,
         cwd="/",
-        env={"PATH": os.environ["PATH"], "MAKOTO_DATA_TABLE": "data"},
+        env={},
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    expected = f"True {layer}/gateway/__init__.py\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 
 
 def test_the_layer_is_small(layer: Path) -> None:
@@ -111,10 +111,17 @@ def test_the_same_sources_make_the_same_layer(layer: Path, tmp_path: Path) -> No
         timeout=300,
     )
     again = tmp_path / "python"
-    mine = {path.relative_to(layer): path.read_bytes() for path in files(layer)}
-    theirs = {path.relative_to(again): path.read_bytes() for path in files(again)}
+    mine, theirs = needs(layer), needs(again)
+    assert len(mine) > 1000
     assert set(mine) == set(theirs)
     assert [path for path, body in mine.items() if theirs[path] != body] == []
+
+
+def needs(layer: Path) -> dict[Path, bytes]:
+    """All but our own packages, which somebody may be editing meanwhile."""
+    found = {path.relative_to(layer): path for path in files(layer)}
+    ours = {"gateway", "storage", "streaming"}
+    return {name: path.read_bytes() for name, path in found.items() if name.parts[0] not in ours}
 
 
 def test_the_layer_has_the_versions_that_were_tested() -> None:

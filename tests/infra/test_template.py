@@ -111,12 +111,17 @@ def test_the_bucket_forgets_what_nobody_can_ask_for_any_more() -> None:
     assert len(rules) == 2
 
 
-def test_pages_of_the_named_origins_alone_may_use_the_bucket() -> None:
+def test_pages_of_the_named_origins_alone_may_use_bucket_and_tickets() -> None:
     condition, cors, otherwise = properties("Bucket")["CorsConfiguration"]["Fn::If"]
     (rule,) = cors["CorsRules"]
     assert (condition, otherwise) == ("HasOrigins", {"Ref": "AWS::NoValue"})
     assert rule["AllowedOrigins"] == {"Ref": "AllowedOrigins"}
     assert rule["AllowedMethods"] == ["GET", "POST"]
+    condition, cors, otherwise = properties("HttpApi")["CorsConfiguration"]["Fn::If"]
+    assert (condition, otherwise) == ("HasOrigins", {"Ref": "AWS::NoValue"})
+    assert cors["AllowOrigins"] == {"Ref": "AllowedOrigins"}
+    assert cors["AllowHeaders"] == ["authorization", "content-type"]
+    assert cors["AllowMethods"] == ["GET", "POST"]
 
 
 # What runs
