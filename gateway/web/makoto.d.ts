@@ -90,7 +90,7 @@ export type RunState = "sending" | "waiting" | "streaming" | "ended" | "failed";
 /** One answer, live. Iterating gives its events from the first one; it throws if the run fails. */
 export declare class Run extends EventTarget implements AsyncIterable<Update> {
   private constructor();
-  /** The id of the command that asked for it; `null` for a run that is only followed. */
+  /** The id of the command that asked for it; `null` for a run that was started elsewhere. */
   readonly id: string | null;
   readonly kind: "send" | "regenerate" | "follow";
   /** What the user said, for a `send`. */
@@ -127,7 +127,7 @@ export declare class Run extends EventTarget implements AsyncIterable<Update> {
 /**
  * - `idle`: not needed yet
  * - `connecting`: getting a token, or shaking hands
- * - `ready`: connected
+ * - `ready`: connected, also while the next connection is being made in good time
  * - `waiting`: the connection was lost; the next one is made in `retryIn`
  * - `stopped`: the server will not have this client; only `connect()` tries again
  * - `closed`: by `close()`
@@ -142,10 +142,12 @@ export interface StateChange {
 
 export interface ClientEvents {
   state: StateChange;
-  /** A connection is made. */
+  /** A connection is made: the first one, one after a cut, or one that replaces another without a pause. */
   ready: Ready;
-  /** A live run of this user that was not started here (before a reload, on another device). */
+  /** A live run of this user that was not started here, in a session that is not followed. */
   live: LiveRun;
+  /** A run that was not started here (in another tab, before a reload), in a session that is followed. */
+  run: Run;
   notice: Notice | ({ kind: "goaway" } & GoAway);
   /** Something that belongs to no run and no request. */
   error: MakotoError;
@@ -220,6 +222,12 @@ export declare class MakotoClient extends EventTarget {
   send(message: string | Message): Run;
   regenerate(messageId: string, more?: { sessionId?: string }): Run;
   follow(runId: string, more?: { sessionId?: string }): Run;
+  /**
+   * Follow a session: each run that others start in it is told once, as `run`; the question is in the
+   * history, under `run.messageId` (`null` until the run has started). A session that cannot be followed
+   * is told as `error`. Returns the function that ends it.
+   */
+  subscribe(sessionId: string): () => void;
   cancel(run: Run): void;
   history(sessionId: string, paging?: Paging): Promise<PageOf<MessageItem>>;
   sessions(paging?: Paging): Promise<PageOf<SessionItem>>;

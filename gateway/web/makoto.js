@@ -10,8 +10,9 @@
  *
  *     RunAssembly    frames of a run -> its text and values (pure)
  *     Run            one answer: its assembly, and the asking again for what is missing
- *     Connection     one socket at a time: identity, heartbeat, connecting again
- *     MakotoClient   the outbox, the requests, the runs
+ *     Line           one socket: identity, heartbeat
+ *     Connection     one line after the other: handing over to the next, connecting again
+ *     MakotoClient   the outbox, the requests, the runs, the sessions that are followed
  *
  * Types are in makoto.d.ts, the wire's own in wire.d.ts. Times are milliseconds.
  */
@@ -31,6 +32,11 @@ const SLOW_ATTEMPTS = 4; // where the backoff starts when the server asks for pa
 const STABLE = 10_000; // a connection that held for so long starts the backoff anew
 const RENEW_MARGIN = 60_000; // at most so long before it expires an identity is renewed
 const RENEW_RETRY = 10_000;
+const HANDOVER_MARGIN = 300_000; // at most so long before it expires a connection is replaced
+const GOAWAY_SPREAD = 2_000; // after a `goaway`, so that not every client comes at once
+const OVERLAP = 1_000; // two connections are heard so long, then until all is answered,
+const OVERLAPS = 10; // or this many times as long
+const ENDED_MAX = 256; // how many ended runs are known by their ids, so that none is met twice
 const TRIES = 3; // for a payload, and for a token that is refused
 const SUBPROTOCOL_TOKEN_MAX = 4_096; // a longer token travels as a ticket
 const TIMER_MAX = 2 ** 31 - 1; // setTimeout fires at once beyond it
@@ -181,6 +187,7 @@ export class Run extends Source {
     this.runId = runId;
     this.error = null;
     this.cancelling = false;
+    this.resuming = false;
     if (runId) this.#accepted.resolve(this);
   }
 
@@ -236,8 +243,8 @@ export class Run extends Source {
     if (!this.runId || this.end || this.error) return;
     const wait = this.#resumedAt + RESUME_GAP - this.#host.clock.now();
     if (wait > 0) return void this.#watch(wait);
-    const asked = this.#host.post({ type: "resume", run_id: this.runId, after: this.#assembly.next - 1 });
-    if (asked) this.#resumedAt = this.#host.clock.now();
+    this.resuming = this.#host.post({ type: "resume", run_id: this.runId, after: this.#assembly.next - 1 });
+    if (this.resuming) this.#resumedAt = this.#host.clock.now();
     this.#watch(SILENCE);
   }
 
@@ -249,6 +256,7 @@ export class Run extends Source {
 
   /** The run is alive, though it has nothing to say: a `resumed`, or a refusal for the moment. */
   wait(ms = SILENCE) {
+    this.resuming = false;
     if (!this.end && !this.error) this.#watch(ms);
   }
 
@@ -305,6 +313,7 @@ export class Run extends Source {
 
   #apply(frame) {
     if (this.end || this.error) return;
+    if (frame.stored) return this.replace(frame.stored); // an error that was too large for a frame
     const fresh = frame.type === "events" ? this.#assembly.apply(frame) : null;
     if (!fresh) return this.resume();
     if (!fresh.length) return; // all had; the clock keeps running, perhaps towards a resume
@@ -368,101 +377,68 @@ function httpError(status, body) {
   }
 }
 
+/** Clocks by name; setting one again puts it off. */
+class Timers {
+  #clock;
+  #running = new Map();
+
+  constructor(clock) {
+    this.#clock = clock;
+  }
+
+  after(name, ms, then) {
+    this.stop(name);
+    this.#running.set(name, this.#clock.setTimeout(then, Math.min(ms, TIMER_MAX)));
+  }
+
+  stop(name) {
+    this.#clock.clearTimeout(this.#running.get(name));
+  }
+
+  stopAll() {
+    for (const timer of this.#running.values()) this.#clock.clearTimeout(timer);
+  }
+}
+
 /**
- * One socket at a time, made anew when it is lost: identity, heartbeat, and what a close means.
- * Tells `heard.state`, `heard.ready`, `heard.error`, and gives every other frame to `heard.frame`.
+ * One socket, from the handshake to its end: identity and heartbeat. Tells `heard.ready`, `heard.frame`,
+ * `heard.error` and, at the end, `heard.lost`; nothing after `close()`.
  */
-class Connection {
-  state = "idle";
+class Line {
   ready = null;
-  /** Why it stopped or was closed, or the error that announced the latest close. */
-  error = null;
 
   #options;
   #clock;
   #http;
   #heard;
-  #socket = null; // the one that counts; whatever an older one still says is not heard
-  #opened = deferred();
+  #timers;
+  #socket = null;
   #readyAt = 0;
-  #attempts = 0;
-  #refusals = 0; // of tokens, in a row
-  #freshToken = false;
-  #timers = {};
+  #fault = null; // the error that announced its close
+  #closed = false;
 
   constructor(options, http, heard) {
     this.#options = options;
     this.#clock = options.clock;
+    this.#timers = new Timers(options.clock);
     this.#http = http;
     this.#heard = heard;
   }
 
-  /** Resolves with `ready` as soon as there is a connection; rejects when it stops or is closed. */
-  connect() {
-    if (["idle", "stopped", "closed"].includes(this.state)) {
-      if (this.state !== "idle") this.#opened = deferred();
-      this.#attempts = this.#refusals = 0;
-      void this.#open();
-    }
-    return this.#opened.promise;
-  }
-
-  close() {
-    this.#leave();
-    this.#halt("closed", new MakotoError("client.closed", "The client was closed."));
-  }
-
-  wake() {
-    if (this.state === "waiting") void this.#open();
-    else if (this.state === "ready") this.#beat();
-  }
-
-  /** Send a command now; `false` if there is no connection to send it on. */
-  post(command) {
-    if (this.state !== "ready") return false;
-    this.#socket.send(encode(command));
-    return true;
-  }
-
-  /** A value that is another one on each connection. */
-  get epoch() {
-    return this.#socket;
-  }
-
-  /** Renew the identity in place, again and again until it is; once expired, the server closes. */
-  async renew() {
-    const socket = this.#socket;
-    this.#clock.clearTimeout(this.#timers.renew);
+  /** Make the connection, with what `getToken` gives. */
+  async open(getToken) {
+    let address;
     try {
-      const token = await this.#token(true);
-      if (socket === this.#socket) this.post({ type: "auth", id: this.#options.makeId(), token });
-    } catch (error) {
-      this.#heard.error(error);
-    }
-    if (socket !== this.#socket) return;
-    this.#after("renew", RENEW_RETRY * (1 + this.#options.random()), () => void this.renew());
-  }
-
-  async #open() {
-    this.#leave();
-    const attempt = (this.#socket = {}); // a place holder until there is a socket
-    this.error = null;
-    this.#set("connecting");
-    let socket;
-    let hello;
-    let showsToken;
-    try {
-      const { url, protocols, token } = await this.#address();
-      if (attempt !== this.#socket) return;
-      showsToken = protocols.length > 1;
-      hello = encode({ type: "hello", token, client: this.#options.client });
-      socket = this.#socket = new this.#options.WebSocket(url, protocols);
+      address = await this.#address(await getToken());
+      if (this.#closed) return;
+      this.#socket = new this.#options.WebSocket(address.url, address.protocols);
     } catch (cause) {
-      if (attempt !== this.#socket) return;
       const stopped = new MakotoError("client.stopped", "The connection cannot be made.", { cause });
-      return this.#lost(1006, cause instanceof MakotoError ? cause : stopped);
+      return this.#lost(1006, { error: cause instanceof MakotoError ? cause : stopped });
     }
-    const current = (then) => (event) => void (socket === this.#socket && then(event));
+    const socket = this.#socket;
+    const hello = encode({ type: "hello", token: address.token, client: this.#options.client });
+    const current = (then) => (event) => void (this.#closed || then(event));
     let opened = false;
     socket.onopen = current(() => {
       opened = true;
@@ -471,17 +447,63 @@ class Connection {
     socket.onmessage = current(({ data }) => this.#receive(data));
     socket.onclose = current(({ code }) => {
       // A refused handshake looks like any failure: rule its token out. A ticket was sold for a good one.
-      this.#freshToken ||= !opened && showsToken;
-      this.#lost(code);
+      this.#lost(code, { isTokenRefused: !opened && address.protocols.length > 1 });
     });
-    this.#after("connect", CONNECT_TIMEOUT, () => this.#lost(1006));
+    this.#timers.after("connect", CONNECT_TIMEOUT, () => this.#lost(1006));
+  }
+
+  post(command) {
+    this.#socket.send(encode(command));
+  }
+
+  /** Say something that has to be answered: a half-open connection shows itself. */
+  beat() {
+    this.post({ type: "ping", t: Math.round(this.#clock.now()) });
+    this.#timers.after("pong", PONG_TIMEOUT, () => this.#lost(1006));
+    this.#timers.after("beat", this.ready.heartbeat_ms, () => this.beat());
+  }
+
+  /** Renew the identity in place, again and again until it is; once expired, the server closes. */
+  async renew() {
+    this.#timers.stop("renew");
+    try {
+      const token = await tokenFrom(this.#options, true);
+      if (!this.#closed) this.post({ type: "auth", id: this.#options.makeId(), token });
+    } catch (error) {
+      this.#heard.error(error);
+    }
+    if (this.#closed) return;
+    this.#timers.after("renew", RENEW_RETRY * (1 + this.#options.random()), () => void this.renew());
+  }
+
+  /** How long it is until then, by the server's clock. */
+  until(time) {
+    return time - (this.ready.server_time + this.#clock.now() - this.#readyAt);
+  }
+
+  /** How long it is until shortly before then: at most `margin`, less where there is less, and jittered. */
+  untilBefore(time, margin) {
+    const left = this.until(time);
+    const early = Math.min(margin, left / 4) * (1 + this.#options.random()) / 2;
+    return Math.max(left - early, 1_000);
+  }
+
+  /** Forget the socket and every clock of it; a half-open one may take minutes to close. */
+  close() {
+    this.#closed = true;
+    this.#timers.stopAll();
+    this.#socket?.close();
+  }
+
+  #lost(code, { error = this.#fault, isTokenRefused = false } = {}) {
+    if (this.#closed) return;
+    this.close();
+    this.#heard.lost({ code, error, isTokenRefused });
   }
 
   /** Where to connect, and what proves who it is: a subprotocol, a ticket, or `hello`. */
-  async #address() {
+  async #address(token) {
     const { url, handshake, ticketUrl } = this.#options;
-    const token = await this.#token(this.#freshToken);
-    this.#freshToken = false;
     if (handshake === "hello") return { url, protocols: [SUBPROTOCOL], token };
     if (handshake === "subprotocol" && token.length <= SUBPROTOCOL_TOKEN_MAX) {
       return { url, protocols: [SUBPROTOCOL, `bearer.${token}`] };
@@ -503,17 +525,8 @@ class Connection {
     throw new MakotoError("client.protocol", "Where tickets should be sold are none.");
   }
 
-  async #token(fresh) {
-    try {
-      return await this.#options.token({ fresh });
-    } catch (cause) {
-      if (cause instanceof MakotoError) throw cause;
-      throw new MakotoError("client.token", "No token could be had.", { retryable: true, cause });
-    }
-  }
-
   #receive(data) {
-    this.#clock.clearTimeout(this.#timers.pong); // whatever it says, it is alive
+    this.#timers.stop("pong"); // whatever it says, it is alive
     let frame;
     try {
       frame = JSON.parse(data);
@@ -522,55 +535,206 @@ class Connection {
       return this.#heard.error(new MakotoError("client.protocol", message, { cause }));
     }
     if (frame?.type === "ready") return this.#welcome(frame);
-    if (frame?.type === "error" && frame.fatal) this.error = MakotoError.from(frame);
+    if (frame?.type === "error" && frame.fatal) this.#fault = MakotoError.from(frame);
     if (frame?.kind === "auth.renewed") this.#renewBefore(frame.auth_expires_at);
     this.#heard.frame(frame);
   }
 
   #welcome(ready) {
-    this.#clock.clearTimeout(this.#timers.connect);
+    this.#timers.stop("connect");
     this.ready = ready;
     this.#readyAt = this.#clock.now();
-    this.#refusals = 0;
     this.#renewBefore(ready.auth_expires_at);
-    this.#after("beat", ready.heartbeat_ms, () => this.#beat());
-    this.#set("ready");
-    this.#opened.resolve(ready);
-    this.#heard.ready(ready);
+    this.#timers.after("beat", ready.heartbeat_ms, () => this.beat());
+    this.#heard.ready();
   }
 
-  #beat() {
-    this.post({ type: "ping", t: Math.round(this.#clock.now()) });
-    this.#after("pong", PONG_TIMEOUT, () => this.#lost(1006)); // half-open
-    this.#after("beat", this.ready.heartbeat_ms, () => this.#beat());
-  }
-
-  /** Renew in good time before `expiry`, which is by the server's clock. */
   #renewBefore(expiry) {
-    const serverNow = this.ready.server_time + this.#clock.now() - this.#readyAt;
-    const lifetime = expiry - serverNow;
-    const margin = Math.min(RENEW_MARGIN, lifetime / 4) * (1 + this.#options.random()) / 2;
-    this.#after("renew", Math.max(lifetime - margin, 1_000), () => void this.renew());
+    this.#timers.after("renew", this.untilBefore(expiry, RENEW_MARGIN), () => void this.renew());
+  }
+}
+
+async function tokenFrom(options, fresh) {
+  try {
+    return await options.token({ fresh });
+  } catch (cause) {
+    if (cause instanceof MakotoError) throw cause;
+    throw new MakotoError("client.token", "No token could be had.", { retryable: true, cause });
+  }
+}
+
+/**
+ * One line after the other. A line that is lost is made again; one whose end is near, or whose server asks
+ * for it, is replaced while it still works: what was sent on it is answered on it, for a while.
+ *
+ * Tells `heard.state`; `heard.ready` for each new line; `heard.retired` when the line before it is gone, to
+ * which end it asks `heard.isSettled`; and gives frames to `heard.frame`, each with the line it came on.
+ */
+class Connection {
+  state = "idle";
+  ready = null;
+  /** Why it stopped or was closed. */
+  error = null;
+
+  #options;
+  #clock;
+  #http;
+  #heard;
+  #timers;
+  #line = null; // what commands go out on; there is one while the state is `ready`
+  #next = null; // the one that is being made
+  #old = null; // the one before, which is still heard
+  #opened = deferred();
+  #readyAt = 0;
+  #attempts = 0;
+  #refusals = 0; // of tokens, in a row
+  #freshToken = false;
+
+  constructor(options, http, heard) {
+    this.#options = options;
+    this.#clock = options.clock;
+    this.#timers = new Timers(options.clock);
+    this.#http = http;
+    this.#heard = heard;
   }
 
-  /** The connection is gone: decide from the error before it, or the close code, what comes next. */
-  #lost(code, error = this.error) {
-    const byError = ERROR_VERDICTS[error?.code] ?? (error?.retryable === false ? "stop" : undefined);
-    const verdict = byError ?? CLOSE_VERDICTS[code] ?? "retry";
-    if (this.state === "ready") {
-      this.#opened = deferred();
-      if (this.#clock.now() - this.#readyAt >= STABLE) this.#attempts = 0;
+  /** Resolves with `ready` as soon as there is a connection; rejects when it stops or is closed. */
+  connect() {
+    if (["idle", "stopped", "closed"].includes(this.state)) {
+      if (this.state !== "idle") this.#opened = deferred();
+      this.#attempts = this.#refusals = 0;
+      this.#open();
     }
-    this.#leave();
+    return this.#opened.promise;
+  }
+
+  close() {
+    this.#halt("closed", new MakotoError("client.closed", "The client was closed."));
+  }
+
+  wake() {
+    if (this.state === "waiting") this.#open();
+    else this.#line?.beat();
+  }
+
+  /** Send a command now; `false` if there is no connection to send it on. */
+  post(command) {
+    this.#line?.post(command);
+    return this.#line !== null;
+  }
+
+  /** The line that commands go out on: another one after each cut and each hand-over. */
+  get line() {
+    return this.#line;
+  }
+
+  /** Whether what was sent on that line can still be answered there. */
+  hears(line) {
+    return Boolean(line) && (line === this.#line || line === this.#old);
+  }
+
+  renew() {
+    return this.#line?.renew();
+  }
+
+  #open() {
+    this.#timers.stop("open");
+    const line = (this.#next = new Line(this.#options, this.#http, {
+      ready: () => this.#welcome(line),
+      frame: (frame) => this.#hear(line, frame),
+      lost: (end) => this.#lost(line, end),
+      error: this.#heard.error,
+    }));
+    this.error = null;
+    if (!this.#line) this.#set("connecting");
+    void line.open(async () => {
+      const token = await tokenFrom(this.#options, this.#freshToken);
+      this.#freshToken = false;
+      return token;
+    });
+  }
+
+  #welcome(line) {
+    if (line !== this.#next) return;
+    const before = this.#line;
+    this.#line = line;
+    this.#next = null;
+    this.ready = line.ready;
+    this.#readyAt = this.#clock.now();
+    this.#refusals = 0;
+    this.#handOverIn(line.untilBefore(line.ready.connection_expires_at, HANDOVER_MARGIN));
+    if (before) this.#overlap(before);
+    else this.#set("ready");
+    this.#opened.resolve(line.ready);
+    this.#heard.ready(line.ready);
+  }
+
+  #hear(line, frame) {
+    if (frame?.type === "goaway" && line === this.#line && !this.#next) {
+      const spread = Math.min(GOAWAY_SPREAD, Math.max(0, line.until(frame.deadline)) / 2);
+      this.#handOverIn(this.#options.random() * spread);
+    }
+    this.#heard.frame(frame, line);
+  }
+
+  // Handing over
+
+  #handOverIn(ms) {
+    this.#timers.after("open", ms, () => this.#open());
+  }
+
+  #overlap(before) {
+    this.#retire(); // there may be one from a moment ago
+    this.#old = before;
+    this.#opened = deferred();
+    this.#retireAfter(OVERLAPS);
+  }
+
+  #retireAfter(overlaps) {
+    this.#timers.after("retire", OVERLAP, () => {
+      if (overlaps > 1 && !this.#heard.isSettled(this.#old)) this.#retireAfter(overlaps - 1);
+      else this.#retire();
+    });
+  }
+
+  #retire() {
+    this.#timers.stop("retire");
+    const old = this.#old;
+    this.#old = null;
+    if (!old) return;
+    old.close();
+    this.#heard.retired();
+  }
+
+  // Ends
+
+  /** A line is gone, or was not made: the error before it, or the close code, decides what comes next. */
+  #lost(line, { code, error, isTokenRefused }) {
+    if (line === this.#old) return this.#retire();
+    const verdict = verdictOn(code, error);
+    this.#freshToken ||= isTokenRefused || verdict === "token";
+    if (line === this.#line) this.#leave();
+    else this.#next = null;
+    if (this.#line) { // only the hand-over has failed
+      if (verdict !== "stop") this.#handOverIn(this.#backoff(verdict, error));
+      return;
+    }
     if (verdict === "token") this.#refusals++;
     if (verdict === "stop" || this.#refusals >= TRIES) {
       const message = `The server will not have this client (${code}).`;
       return this.#halt("stopped", error ?? new MakotoError("client.stopped", message));
     }
-    this.#freshToken ||= verdict === "token";
+    if (this.#next) return this.#set("connecting"); // the hand-over is all the sooner
     const delay = verdict === "token" && this.#refusals === 1 ? 0 : this.#backoff(verdict, error);
-    this.#after("open", delay, () => void this.#open());
+    this.#timers.after("open", delay, () => this.#open());
     this.#set("waiting", { retryIn: delay, error });
+  }
+
+  #leave() {
+    this.#line = null;
+    this.#opened = deferred();
+    this.#timers.stop("open");
+    if (this.#clock.now() - this.#readyAt >= STABLE) this.#attempts = 0;
   }
 
   /** Full jitter: anything up to a ceiling that doubles, behind what the server has asked for. */
@@ -581,28 +745,23 @@ class Connection {
   }
 
   #halt(state, error) {
+    for (const line of [this.#line, this.#next, this.#old]) line?.close();
+    this.#line = this.#next = this.#old = null;
+    this.#timers.stopAll();
     this.error = error;
     this.#opened.reject(error);
     this.#set(state, { error });
-  }
-
-  /** Forget the socket and every clock of it; a half-open one may take minutes to close. */
-  #leave() {
-    const socket = this.#socket;
-    this.#socket = null;
-    for (const timer of Object.values(this.#timers)) this.#clock.clearTimeout(timer);
-    socket?.close?.();
   }
 
   #set(state, detail = {}) {
     this.state = state;
     this.#heard.state({ state, ...detail });
   }
+}
 
-  #after(name, ms, then) {
-    this.#clock.clearTimeout(this.#timers[name]);
-    this.#timers[name] = this.#clock.setTimeout(then, Math.min(ms, TIMER_MAX));
-  }
+function verdictOn(code, error) {
+  const byError = ERROR_VERDICTS[error?.code] ?? (error?.retryable === false ? "stop" : undefined);
+  return byError ?? CLOSE_VERDICTS[code] ?? "retry";
 }
 
 /**
@@ -610,7 +769,8 @@ class Connection {
  *
  * Everything with an `id` is kept until it is answered and sent again on a new connection. Sends have no
  * deadline (the server answers each id once, so sending one twice is safe); they also survive a reload of
- * the page if `storage` is given. Other requests give up after 30 s.
+ * the page if `storage` is given. Other requests give up after 30 s. Runs are resumed and sessions
+ * followed on every new connection.
  */
 export class MakotoClient extends Source {
   #options;
@@ -618,6 +778,8 @@ export class MakotoClient extends Source {
   #connection;
   #waiting = new Map(); // id -> { command, run? or resolve and reject, ... }: what has not been answered
   #runs = new Map(); // run_id -> Run: accepted and not ended
+  #ended = new Set(); // run_ids, oldest first
+  #subscriptions = new Map(); // session_id -> { subscribers, isConfirmed, timer }
   #host;
 
   constructor(options) {
@@ -642,14 +804,16 @@ export class MakotoClient extends Source {
         tell(this, "state", change);
       },
       ready: (ready) => this.#welcome(ready),
-      frame: (frame) => this.#handle(frame),
+      frame: (frame, line) => this.#handle(frame, line),
       error: (error) => tell(this, "error", error),
+      isSettled: (line) => this.#isSettled(line),
+      retired: () => this.#flush(),
     });
     this.#host = {
       clock: this.#options.clock,
       post: (command) => this.#connection.post(command),
       fetchFrame: (payload) => this.#fetchFrame(payload),
-      finished: (run) => this.#runs.delete(run.runId),
+      finished: (run) => this.#forget(run),
     };
     this.#restore();
   }
@@ -702,6 +866,21 @@ export class MakotoClient extends Source {
     this.#demand();
     run.resume();
     return run;
+  }
+
+  /** Be told of the runs that others start in a session, as `run`. Returns the function that ends it. */
+  subscribe(sessionId) {
+    const followed = this.#subscriptions.get(sessionId) ?? { subscribers: 0 };
+    this.#subscriptions.set(sessionId, followed);
+    if (++followed.subscribers === 1) {
+      this.#demand();
+      this.#postSubscribe(sessionId);
+    }
+    let isOver = false;
+    return () => {
+      if (!isOver && --followed.subscribers === 0) this.#unsubscribe(sessionId, followed);
+      isOver = true;
+    };
   }
 
   /** Stop a run, wherever it is: still in the outbox, on its way, queued or streaming. */
@@ -778,18 +957,18 @@ export class MakotoClient extends Source {
     else if (this.state === "stopped" || this.state === "closed") this.#rejectRequests();
   }
 
-  /** Send what has not been sent on this connection. */
+  /** Send what has not been sent, or not on a connection on which an answer may still come. */
   #flush() {
     if (this.state !== "ready") return;
     for (const entry of this.#waiting.values()) {
-      if (entry.epoch !== this.#connection.epoch) void this.#transmit(entry);
+      if (!this.#connection.hears(entry.line)) void this.#transmit(entry);
     }
   }
 
   async #transmit(entry) {
-    const epoch = (entry.epoch = this.#connection.epoch);
-    const command = this.#isTooLong(entry.command) ? await this.#uploaded(entry, epoch) : entry.command;
-    if (!command || epoch !== this.#connection.epoch || !this.#waiting.has(command.id)) return;
+    const line = (entry.line = this.#connection.line);
+    const command = this.#isTooLong(entry.command) ? await this.#uploaded(entry, line) : entry.command;
+    if (!command || line !== this.#connection.line || !this.#waiting.has(command.id)) return;
     this.#connection.post(command);
     entry.sends = (entry.sends ?? 0) + 1;
     if (!entry.run) return;
@@ -802,23 +981,23 @@ export class MakotoClient extends Source {
   }
 
   /** Upload the text of a command; returns the command that names it, or `null` when that failed. */
-  async #uploaded(entry, epoch) {
+  async #uploaded(entry, line) {
     const { content, ...command } = entry.command;
     try {
-      entry.upload ??= { epoch, id: this.#upload(content) };
+      entry.upload ??= { line, id: this.#upload(content) };
       return { ...command, upload_id: await entry.upload.id };
     } catch (error) {
-      const wasLost = entry.upload?.epoch !== epoch; // with the connection on which it began
+      const wasLost = entry.upload?.line !== line; // with the connection on which it began
       entry.upload = null;
-      if (epoch !== this.#connection.epoch) return null; // the next connection begins it anew
-      if (wasLost) return this.#uploaded(entry, epoch);
+      if (line !== this.#connection.line) return null; // the next connection begins it anew
+      if (wasLost) return this.#uploaded(entry, line);
       this.#refuse(command.id, error);
       return null;
     }
   }
 
   #again(entry) {
-    entry.epoch = null;
+    entry.line = null;
     this.#flush();
   }
 
@@ -889,13 +1068,29 @@ export class MakotoClient extends Source {
     this.#disownStrangers();
     for (const run of this.runs) if (run.cancelling) this.#postCancel(run);
     for (const run of this.#runs.values()) run.reconnected();
-    const answers = this.runs.map((run) => run.accepted);
+    for (const sessionId of this.#subscriptions.keys()) this.#postSubscribe(sessionId);
+    const answered = this.#outboxAnswered();
     this.#flush();
     tell(this, "ready", ready);
-    // Only when the outbox is answered is it known which of the live runs were not started here.
-    void Promise.allSettled(answers).then(() => {
-      for (const live of ready.runs) if (!this.#runs.has(live.run_id)) tell(this, "live", live);
+    void answered.then(() => {
+      for (const live of ready.runs) {
+        const isKnown = this.#knows(live.run_id) || this.#subscriptions.has(live.session_id);
+        if (!isKnown) tell(this, "live", live);
+      }
     });
+  }
+
+  /** Only then is it known which of the live runs were not started here. */
+  #outboxAnswered() {
+    return Promise.allSettled(this.runs.map((run) => run.accepted));
+  }
+
+  /** Whether nothing is awaited on the connection before this one, nor lacking on this one. */
+  #isSettled(before) {
+    const isIn = (map, fits) => [...map.values()].some(fits);
+    return !isIn(this.#waiting, (entry) => entry.line === before)
+      && !isIn(this.#runs, (run) => run.resuming)
+      && !isIn(this.#subscriptions, (followed) => !followed.isConfirmed);
   }
 
   /** A message of another user, left in this browser's storage, is not sent in this one's name. */
@@ -908,32 +1103,39 @@ export class MakotoClient extends Source {
     }
   }
 
-  #handle(frame) {
+  #handle(frame, line) {
     switch (frame?.type) {
-      case "accepted": return this.#accept(frame);
-      case "events": return this.#deliver(frame);
-      case "payload": return frame.of === "page" ? void this.#fetchPage(frame) : this.#deliver(frame);
+      case "accepted": return this.#accept(frame, line);
+      case "events": return this.#deliver(frame, line);
+      case "payload": return frame.of === "page" ? void this.#fetchPage(frame) : this.#deliver(frame, line);
       case "page":
       case "upload_ready": return this.#take(frame.id)?.resolve(frame);
       case "resumed": return this.#runs.get(frame.run_id)?.wait();
+      case "subscribed": return this.#confirm(frame);
       case "goaway": return tell(this, "notice", { kind: "goaway", ...frame });
       case "notice": this.#flush(); return tell(this, "notice", frame);
       case "error": return this.#fault(frame);
     }
   }
 
-  #accept(frame) {
+  #accept(frame, line) {
     const run = this.#take(frame.id)?.run;
     if (!run) return;
     this.#runs.set(frame.run_id, run);
     run.adopt(frame);
-    if (frame.duplicate) run.resume(); // this connection may not follow it yet
+    // This connection may not follow it yet.
+    if (frame.duplicate || line !== this.#connection.line) run.resume();
   }
 
-  #deliver(frame) {
+  #deliver(frame, line) {
     const [first] = frame.events ?? [];
-    if (first?.type === "started") this.#accept({ ...first, run_id: frame.run_id }); // it may be the first
+    let met = null;
+    if (first?.type === "started") {
+      this.#accept({ ...first, run_id: frame.run_id }, line); // it may be the first to come
+      met = this.#meet(frame.run_id, first.session_id);
+    }
     this.#runs.get(frame.run_id)?.receive(frame);
+    if (met) tell(this, "run", met);
   }
 
   #fault(frame) {
@@ -941,17 +1143,24 @@ export class MakotoClient extends Source {
     const entry = this.#waiting.get(frame.id);
     if (entry) return this.#faultOfRequest(entry, error, frame.fatal);
     const run = this.#runs.get(frame.run_id);
-    if (!run) return tell(this, "error", error);
     const passes = error.retryable || ERROR_VERDICTS[error.code] === "token";
-    if (frame.stored) run.replace(frame.stored);
-    else if (passes) run.wait(Math.max(error.retryAfter, RESUME_GAP));
-    else run.fail(error);
+    const wait = Math.max(error.retryAfter, RESUME_GAP);
+    if (run && frame.stored) run.replace(frame.stored);
+    else if (run && passes) run.wait(wait);
+    else if (run) run.fail(error);
+    else if (passes && this.#subscriptions.has(frame.session_id)) this.#subscribeIn(frame.session_id, wait);
+    else this.#tellFault(frame, error);
+  }
+
+  #tellFault(frame, error) {
+    this.#dropSubscription(frame.session_id);
+    tell(this, "error", error);
   }
 
   #faultOfRequest(entry, error, fatal) {
     if (ERROR_VERDICTS[error.code] === "token" && !entry.renewed) {
       entry.renewed = true; // it goes out again with the new identity, here or on the next connection
-      entry.epoch = null;
+      entry.line = null;
       if (!fatal) void this.#connection.renew();
     } else if (error.code === "not_found" && entry.upload && !entry.uploadedAgain) {
       entry.uploadedAgain = true; // the upload has expired, most likely
@@ -967,6 +1176,63 @@ export class MakotoClient extends Source {
   #postCancel(run) {
     const name = run.runId ? { run_id: run.runId } : { id: run.id };
     this.#connection.post({ type: "cancel", ...name });
+  }
+
+  // Runs that were started elsewhere, in sessions that are followed
+
+  #knows(runId) {
+    return this.#runs.has(runId) || this.#ended.has(runId);
+  }
+
+  /** Make a `Run` of one that is new here, if its session is followed; else `null`. */
+  #meet(runId, sessionId) {
+    if (this.#knows(runId) || !this.#subscriptions.has(sessionId)) return null;
+    const run = new Run(this.#host, { kind: "follow", runId, sessionId });
+    this.#runs.set(runId, run);
+    run.wait();
+    return run;
+  }
+
+  #forget(run) {
+    this.#runs.delete(run.runId);
+    this.#ended.add(run.runId);
+    if (this.#ended.size > ENDED_MAX) this.#ended.delete(this.#ended.values().next().value);
+  }
+
+  #postSubscribe(sessionId) {
+    this.#subscriptions.get(sessionId).isConfirmed = false;
+    this.#subscribeIn(sessionId, RESEND); // unless it is confirmed before
+    this.#connection.post({ type: "subscribe", session_id: sessionId });
+  }
+
+  #subscribeIn(sessionId, ms) {
+    const followed = this.#subscriptions.get(sessionId);
+    this.#options.clock.clearTimeout(followed.timer);
+    followed.timer = this.#options.clock.setTimeout(() => this.#postSubscribe(sessionId), ms);
+  }
+
+  #confirm({ session_id: sessionId, runs }) {
+    const followed = this.#subscriptions.get(sessionId);
+    if (!followed) return;
+    followed.isConfirmed = true;
+    this.#options.clock.clearTimeout(followed.timer);
+    void this.#outboxAnswered().then(() => {
+      for (const live of runs) {
+        const met = this.#meet(live.run_id, sessionId);
+        if (met) tell(this, "run", met);
+      }
+    });
+  }
+
+  #unsubscribe(sessionId, followed) {
+    if (this.#subscriptions.get(sessionId) !== followed) return; // it was refused
+    this.#dropSubscription(sessionId);
+    this.#connection.post({ type: "unsubscribe", session_id: sessionId });
+  }
+
+  #dropSubscription(sessionId) {
+    this.#options.clock.clearTimeout(this.#subscriptions.get(sessionId)?.timer);
+    this.#subscriptions.delete(sessionId);
   }
 
   // Payloads: what was too large for a frame

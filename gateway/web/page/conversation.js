@@ -23,6 +23,8 @@ export class Conversation {
   #older = byId("older");
   #end = new EndFollower(byId("transcript"), byId("transcript").firstElementChild, byId("latest"));
   #opening = null; // what is being opened; answers for anything else come too late
+  #loading = null; // settles when the history is shown, or cannot be
+  #unfollow = () => {};
 
   /** `heard`: `session(id)`, `changed()`, `memories()`, `memoryChip()`, `live(isLive)`. */
   constructor(client, heard) {
@@ -31,6 +33,8 @@ export class Conversation {
     const cards = SUGGESTIONS.map(([text, why]) =>
       button("suggestion", () => this.send(text), make("span", {}, text), make("small", {}, why)));
     byId("suggestions").append(...cards);
+    client.on("run", (run) => void this.#showElsewhere(run));
+    client.on("ready", () => void (this.#loading ?? this.#catchUp()));
   }
 
   /** Show a stored conversation, or a new one. */
@@ -39,8 +43,11 @@ export class Conversation {
     const opening = (this.#opening = {});
     this.#sessionId = sessionId;
     this.#clear();
-    if (sessionId) await this.#load(opening);
+    this.#follow();
+    this.#loading = sessionId && this.#load(opening);
+    await this.#loading;
     if (opening !== this.#opening) return;
+    this.#loading = null;
     for (const run of this.#client.runs) {
       const isHere = run.state === "sending" && run.kind === "send" && run.sessionId === sessionId;
       if (isHere) this.#attach(this.#begin(run.content), run);
@@ -107,6 +114,7 @@ export class Conversation {
   }
 
   #attach(turn, run) {
+    if (turn.run === run) return;
     turn.attach(run);
     this.#settle();
     run.accepted.then(() => this.#join(turn, run), () => {});
@@ -123,12 +131,17 @@ export class Conversation {
     if (!this.#turns.includes(turn)) return;
     if (this.#sessionId === null) {
       this.#sessionId = run.sessionId;
+      this.#follow();
       this.#heard.session(run.sessionId);
     }
     const stored = this.#turns.find((each) => each !== turn && each.messageId === run.messageId);
     if (!stored || !run.messageId) return;
     this.#drop(turn);
     stored.attach(run);
+  }
+
+  #turnOf(messageId) {
+    return this.#turns.find((turn) => turn.messageId === messageId);
   }
 
   #settle() {
@@ -144,16 +157,13 @@ export class Conversation {
     const waiting = make("p", { className: "empty loading" }, "Loading…");
     if (!before) this.#box.append(waiting);
     try {
-      const [{ items, next }, session] = await Promise.all([
-        this.#messages(sessionId, before),
-        before ? null : this.#client.session(sessionId),
-      ]);
+      const { items, next } = await this.#messages(sessionId, before);
       if (opening !== this.#opening) return;
       waiting.remove();
-      this.#end.keeping(() => this.#prepend(items));
+      this.#end.keeping(() => this.#merge(items));
       this.#older.hidden = !next;
       this.#older.onclick = () => this.#load(opening, next);
-      if (session) await this.#followLive(session.active_run);
+      await this.#followUnanswered();
     } catch (error) {
       waiting.remove();
       if (opening === this.#opening) this.#showFault(error, () => this.#load(opening, before));
@@ -161,53 +171,98 @@ export class Conversation {
   }
 
   /** Get a page's worth of messages, newest first; a page of the wire is shorter where they are long. */
-  async #messages(sessionId, before) {
+  async #messages(sessionId, before, isEnough = (messages) => messages.length >= PAGE / 2) {
     const messages = [];
     let next = before;
     do {
       const page = await this.#client.history(sessionId, { before: next, limit: PAGE });
       messages.push(...page.items);
       next = page.next;
-    } while (next && (messages.length < PAGE / 2 || messages.at(-1).role === "assistant"));
+    } while (next && (!isEnough(messages) || messages.at(-1).role === "assistant"));
     return { items: messages, next };
   }
 
-  /** Put older messages, newest first, before the turns. */
-  #prepend(items) {
-    for (const item of items) {
+  /** Put messages, newest first, where they belong: each turn behind the one before it. */
+  #merge(items, isNews = () => false) {
+    let before = null;
+    for (const item of [...items].reverse()) {
       const messageId = item.role === "user" ? item.message_id : item.reply_to;
-      let turn = this.#turns.find((each) => each.messageId === messageId);
-      if (!turn) {
-        turn = this.#makeTurn();
-        turn.messageId = messageId;
-        this.#turns.unshift(turn);
-        this.#box.prepend(turn.element);
-      }
-      if (item.role === "assistant") {
-        turn.store(item);
-      } else {
+      const turn = this.#turnOf(messageId) ?? this.#makeTurn();
+      turn.messageId = messageId;
+      this.#place(turn, before);
+      before = turn;
+      if (item.role === "user") {
         turn.say(item.content);
         turn.runId = item.run_id;
+      } else if (!turn.reply || isNews(turn, item)) {
+        turn.store(item);
       }
     }
   }
 
-  /** Follow what has no stored answer yet, and the answer that is being written again. */
-  async #followLive(activeRun) {
+  /** Have a turn stand somewhere behind another one, a new one directly behind it. */
+  #place(turn, before) {
+    const at = before ? this.#turns.indexOf(before) : -1;
+    const found = this.#turns.indexOf(turn);
+    if (found >= 0 && found >= at) return;
+    if (found >= 0) this.#turns.splice(found, 1);
+    this.#turns.splice(this.#turns.indexOf(before) + 1, 0, turn);
+    if (before) before.element.after(turn.element);
+    else this.#box.prepend(turn.element);
+  }
+
+  /** Follow what has no stored answer yet. */
+  async #followUnanswered() {
     await Promise.allSettled(this.#client.runs.filter((run) => run.id).map((run) => run.accepted));
-    const follow = (runId) => this.#client.follow(runId, { sessionId: this.#sessionId });
-    for (const turn of this.#turns) if (!turn.reply && turn.runId) this.#attach(turn, follow(turn.runId));
-    if (!activeRun || this.#turns.some((turn) => turn.run?.runId === activeRun)) return;
-    const run = follow(activeRun);
-    await firstUpdate(run);
-    const turn = this.#turns.find((each) => each.messageId === run.messageId);
-    if (turn) this.#attach(turn, run);
+    for (const turn of this.#turns) {
+      const isOpen = !turn.reply && turn.runId;
+      if (isOpen) this.#attach(turn, this.#client.follow(turn.runId, { sessionId: this.#sessionId }));
+    }
+  }
+
+  // What happens elsewhere: in another tab, on another device
+
+  #follow() {
+    this.#unfollow();
+    this.#unfollow = this.#sessionId ? this.#client.subscribe(this.#sessionId) : () => {};
+  }
+
+  /** A run was started elsewhere: its question is in the history. */
+  async #showElsewhere(run) {
+    if (run.sessionId !== this.#sessionId) return;
+    const opening = this.#opening;
+    await Promise.all([this.#loading, firstUpdate(run)]);
+    if (!run.messageId || !this.#turnOf(run.messageId)) await this.#catchUp();
+    const turn = run.messageId && this.#turnOf(run.messageId);
+    if (opening === this.#opening && turn) this.#attach(turn, run);
+  }
+
+  /** Show what was said and answered since the last time. */
+  async #catchUp() {
+    if (!this.#sessionId) return;
+    const opening = this.#opening;
+    const shown = new Map(this.#turns.map((turn) => [turn, turn.reply?.shown]));
+    const isStored = this.#turns.some((turn) => turn.messageId);
+    const isKnown = ({ message_id: id }) => this.#turnOf(id) !== undefined;
+    try {
+      const isEnough = (messages) => !isStored || messages.some(isKnown);
+      const { items } = await this.#messages(this.#sessionId, undefined, isEnough);
+      if (opening !== this.#opening) return;
+      // What has come while the history was being read is newer than what that says.
+      const isOld = (turn) => !turn.isLive && turn.reply.shown === shown.get(turn);
+      this.#merge(items, (turn, reply) => isOld(turn) && turn.replyId !== reply.message_id);
+      await this.#followUnanswered();
+    } catch {
+      return; // no connection, or the session is gone: the next one tries again
+    }
+    this.#settle();
   }
 
   #showFault(error, retry) {
     const isGone = error.code === "not_found";
     if (isGone) {
       this.#sessionId = null; // what is written now begins a new one
+      this.#follow();
       this.#heard.session(null);
       this.#settle();
     }

@@ -30,6 +30,12 @@ export class Turn {
     return this.reply?.isLive ?? false;
   }
 
+  /** The id of the answer that is shown, once it has one. */
+  get replyId() {
+    const shown = this.reply?.shown;
+    return shown?.replyId ?? shown?.message_id ?? null;
+  }
+
   /** Show what the person said. */
   say(content) {
     if (this.#said !== null) return;
@@ -51,9 +57,9 @@ export class Turn {
     return this.#said;
   }
 
-  /** Show a stored answer, unless a newer one is there. */
+  /** Show a stored answer. */
   store(message) {
-    if (!this.reply) this.#makeReply().store(message);
+    (this.reply ?? this.#makeReply()).store(message);
   }
 
   /** Show a run that answers this turn. */

@@ -136,6 +136,7 @@ export function makeWorld(options = {}) {
     states: [],
     errors: [],
     lives: [],
+    met: [],
   };
   let ids = 0;
   world.client = new MakotoClient({
@@ -165,6 +166,7 @@ export function makeWorld(options = {}) {
   world.client.on("state", (change) => world.states.push(change));
   world.client.on("error", (error) => world.errors.push(error));
   world.client.on("live", (live) => world.lives.push(live));
+  world.client.on("run", (run) => world.met.push(run));
   /** The socket of a connection that is being made. */
   world.dialled = () =>
     until(() => world.client.state === "connecting" && !world.socket()?.closed && world.socket()?.onopen && world.socket());
@@ -181,6 +183,23 @@ export function makeWorld(options = {}) {
     world.socket().end(code);
     await clock.advance(world.states.at(-1).retryIn);
     return world.welcome(ready);
+  };
+  /** The socket beside the one that is there, once the client has made it. */
+  world.beside = async () => {
+    const made = sockets.length;
+    await until(() => sockets.length > made && world.socket().onopen);
+    return world.socket();
+  };
+  /** Let the client go to a new connection while the old one is still there. */
+  world.handOver = async (ready = {}) => {
+    const [old, coming] = [world.socket(), world.beside()];
+    old.say({ type: "goaway", reason: "deploy", deadline: clock.now() + 60_000 });
+    await clock.advance(1_000);
+    const socket = await coming;
+    socket.onopen();
+    socket.say({ ...READY, heartbeat_ms: 1e9, server_time: clock.now(), ...ready });
+    await settle();
+    return { old, socket };
   };
   return world;
 }

@@ -369,3 +369,15 @@ test("regenerate is a run like any other", async () => {
   socket.say(frame("R", 1, [started(run.id), delta("again"), done()]));
   assert.equal((await run.done).text, "again");
 });
+
+test("a stored message that is too large for a frame is fetched and shown", async () => {
+  const { bodies, run, socket } = await makeRun();
+  const stored = { message_id: "r1", content: "long", end: "stop" };
+  const fault = { type: "error", code: "not_resumable", message: "Gone.", retryable: false, run_id: "R", stored };
+  const { bytes, frame: announced } = payload("/p", fault, { of: "error", run_id: "R" });
+  bodies.set("/p", bytes);
+  socket.say(frame("R", 1, [started(run.id), delta("lo")]));
+  socket.say(announced);
+  assert.equal((await run.done).text, "long");
+  assert.deepEqual(socket.of("resume"), []);
+});

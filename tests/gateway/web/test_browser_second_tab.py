@@ -1,0 +1,171 @@
+"""A conversation in two tabs: what is asked in one appears in the other, live, once and in its place."""
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import WebSocketRoute, expect
+
+from tests.gateway.web.chat_page import ANSWER_MS, ChatPage
+from tests.gateway.web.conftest import OpenPage, StartServer
+from tests.gateway.web.gateway_server import GatewayServer
+
+pytestmark = pytest.mark.browser
+
+LONG = "Tell me something long"
+
+
+def beside(chat: ChatPage, open_page: OpenPage, server: GatewayServer) -> ChatPage:
+    """Open the same conversation in a second tab."""
+    return open_page(server, f"#{urlsplit(chat.page.url).fragment}")
+
+
+def says(*texts: str) -> list[re.Pattern[str]]:
+    return [re.compile(f"^{re.escape(text)}$") for text in texts]
+
+
+def sentences(text: str) -> list[int]:
+    return [int(n) for n in re.findall(r"sentence (\d+) of", text)]
+
+
+def test_a_question_in_one_tab_appears_in_the_other_with_its_answer_streaming(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    server = start_server(scripted_pace="120")
+    left = open_page(server)
+    left.ask("echo one")
+    right = beside(left, open_page, server)
+    expect(right.texts).to_have_text(["one"])
+
+    left.say(LONG)
+    expect(right.said).to_have_text(["echo one", LONG])
+    expect(right.live).to_have_count(1)
+    right.wait_for_text(40)
+    left.wait_until_idle()
+    right.wait_until_idle()
+    expect(right.replies).to_have_count(2)
+    assert sentences(right.texts.last.inner_text()) == list(range(1, 26))
+    assert right.texts.last.inner_text() == left.texts.last.inner_text()
+
+    right.ask("echo three")
+    expect(left.said).to_have_text(["echo one", LONG, "echo three"])
+    expect(left.texts.last).to_have_text("three", timeout=ANSWER_MS)
+    expect(left.replies).to_have_count(3)
+
+
+def test_both_tabs_asking_at_once_show_both_in_the_same_order(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    server = start_server(scripted_pace="200")
+    left = open_page(server)
+    left.ask("echo zero")
+    right = beside(left, open_page, server)
+    expect(right.texts).to_have_text(["zero"])
+    for n in range(3):
+        for chat, name in ((left, "left"), (right, "right")):
+            chat.field.fill(f"echo {name} {n}")
+        for chat in (left, right):
+            chat.field.press("Enter")
+    for chat in (left, right):
+        expect(chat.replies).to_have_count(7, timeout=ANSWER_MS)
+        chat.wait_until_idle()
+        expect(chat.said).to_have_count(7)
+    order = left.said.all_inner_texts()
+    assert sorted(order[1:]) == [f"echo {name} {n}" for name in ("left", "right") for n in range(3)]
+    for chat in (left, right):
+        expect(chat.said).to_have_text(order)
+        expect(chat.texts).to_have_text([text.removeprefix("echo ") for text in order])
+    right.page.reload()
+    expect(right.said).to_have_text(order)
+    expect(right.texts).to_have_text([text.removeprefix("echo ") for text in order])
+
+
+def test_a_tab_that_is_reloaded_in_the_middle_of_the_other_ones_answer_shows_it_once(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    server = start_server(scripted_pace="120")
+    left = open_page(server)
+    left.ask("echo one")
+    right = beside(left, open_page, server)
+    left.say(LONG)
+    right.wait_for_text(40)
+    right.page.reload()
+    right.wait_until_connected()
+    expect(right.live).to_have_count(1)
+    right.wait_until_idle()
+    expect(right.said).to_have_text(["echo one", LONG])
+    expect(right.replies).to_have_count(2)
+    assert sentences(right.texts.last.inner_text()) == list(range(1, 26))
+
+
+def test_what_was_asked_while_a_tab_was_cut_off_is_there_when_it_is_back(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    server = start_server(scripted_pace="0")
+    left = open_page(server)
+    left.ask("echo one")
+    right = beside(left, open_page, server)
+    lines: list[WebSocketRoute] = []
+    is_cut_off = False
+
+    def carry(socket: WebSocketRoute) -> None:
+        if is_cut_off:
+            socket.close(code=1012, reason="cut")
+        else:
+            lines.append(socket)
+            socket.connect_to_server()
+
+    right.page.route_web_socket(re.compile("/v1/ws"), carry)
+    right.page.reload()
+    right.wait_until_connected()
+    expect(right.texts).to_have_text(["one"])
+    is_cut_off = True
+    lines[-1].close(code=1012, reason="cut")
+    expect(right.page.locator("#connection")).not_to_have_text("Connected")
+    left.ask("echo two")
+    left.ask("echo three")
+    right.say("echo four")
+    is_cut_off = False
+    right.wait_until_connected()
+    for chat in (left, right):
+        expect(chat.texts).to_have_text(says("one", "two", "three", "four"), timeout=ANSWER_MS)
+        expect(chat.said).to_have_text(says("echo one", "echo two", "echo three", "echo four"))
+
+
+def test_another_answer_takes_the_place_of_the_first_one_in_both_tabs(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    server = start_server(scripted_pace="120")
+    left = open_page(server)
+    left.ask("echo one")
+    right = beside(left, open_page, server)
+    left.say(LONG)
+    right.wait_for_text(40)
+    right.page.keyboard.press("Escape")
+    for chat in (left, right):
+        expect(chat.page.locator(".label")).to_have_text("Stopped")
+    left.page.get_by_role("button", name="Try again").click()
+    expect(right.live).to_have_count(1)
+    for chat in (left, right):
+        chat.wait_until_idle()
+        expect(chat.replies).to_have_count(2)
+        assert sentences(chat.texts.last.inner_text()) == list(range(1, 26))
+
+
+def test_an_open_conversation_alone_is_followed(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    server = start_server(scripted_pace="0")
+    left = open_page(server)
+    left.ask("echo one")
+    right = open_page(server)
+    right.ask("echo other")
+    left.ask("echo two")
+    right.sessions.filter(has_text="echo one").click()
+    expect(right.texts).to_have_text(["one", "two"])
+    left.ask("echo three")
+    expect(right.texts).to_have_text(["one", "two", "three"])
+    right.page.get_by_role("button", name="New conversation").click()
+    left.ask("echo four")
+    right.ask("echo new")
+    expect(right.texts).to_have_text(["new"])
