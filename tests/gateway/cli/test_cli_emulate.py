@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from gateway.cli.emulate import deployment_of
@@ -72,6 +73,17 @@ def test_it_serves_handlers_passes_on_what_they_print_and_ends_at_a_signal() -> 
             assert event["body"] == "hello"
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
+
+
+def test_faults_and_clocks_are_what_the_options_say() -> None:
+    with emulating("--default", "room:seen", "--chaos", "throttle=1", "--idle", "0.3") as process:
+        url = read_until(process, r"ws://[^ ]+")[0].strip()
+        with connect(url) as ws:
+            ws.send("x")
+            assert json.loads(ws.recv(20))["message"] == "Internal server error"
+            with pytest.raises(ConnectionClosed):
+                ws.recv(20)
+            assert ws.close_code == 1001
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
