@@ -13,7 +13,6 @@ from gateway.bootstrap.door import (
     DynamoDoor,
     make_admission,
     make_door_verifier,
-    open_client,
     open_door,
 )
 from gateway.bootstrap.generation import make_generator
@@ -36,6 +35,7 @@ from storage import ttl
 from storage.blobs.blob_store import BlobStore
 from storage.blobs.s3 import open_s3_blobs
 from storage.dynamodb.client import DynamoClient
+from storage.dynamodb.sdk_client import SdkClient
 from storage.dynamodb.store import DynamoStore
 from storage.keys import IdSource
 from storage.records import Owner, Run
@@ -88,13 +88,28 @@ class AwsFoundation(Foundation):
     replayer: Replayer
 
 
+def open_sdk_client(aws: AwsSettings) -> DynamoClient:
+    """Return the SDK's client of DynamoDB, which takes half a second to start: nobody may wait for it.
+
+    Raises:
+        ValueError: a setting is missing.
+    """
+    aws.require("region")
+    return SdkClient(region=aws.region, endpoint_url=aws.dynamodb_url, credentials=aws.credentials)
+
+
 async def open_backend(
-    aws: AwsSettings, *, apart: Mapping[str, str], clock: Callable[[], float]
+    aws: AwsSettings,
+    *,
+    client: DynamoClient,
+    apart: Mapping[str, str],
+    clock: Callable[[], float],
 ) -> AwsBackend:
     """Open what outlives an invocation.
 
     Args:
         aws: what the functions are told.
+        client: of DynamoDB.
         apart: variables of the ordinary settings that are kept apart from the environment.
         clock: Unix time in seconds.
 
@@ -103,7 +118,6 @@ async def open_backend(
     """
     aws.require("data_table", "door_table", "bucket", "region")
     settings = ordinary_settings(aws, apart)
-    client = open_client(aws)
     door = open_door(aws, client=client, clock=clock)
     verifier = make_door_verifier(aws, door=door, clock=clock)
     return AwsBackend(

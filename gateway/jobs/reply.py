@@ -85,7 +85,7 @@ class ReplyJob:
         beat = Beat(its=its, live=live, clock=self._clock)
         beat.heed(claimed)
         following = await self._generate(live, beat, deadline)
-        await self._serve_to_the_end(its.runs, live, beat)
+        await self._serve_to_the_end(its.runs, live, beat, until=deadline + FINISH_S)
         if following is not None:
             self._starter.start(self._live.open(owner, following))
 
@@ -113,13 +113,15 @@ class ReplyJob:
             beating.cancel()
             await asyncio.wait({beating})
 
-    async def _serve_to_the_end(self, runs: SharedRuns, live: LiveRun, beat: Beat) -> None:
+    async def _serve_to_the_end(
+        self, runs: SharedRuns, live: LiveRun, beat: Beat, *, until: float
+    ) -> None:
         run = await runs.get(live.run.run_id)
         if live.feed.complete:
             if run is not None:  # who joined between the last beat and the end is served from here
                 beat.heed(run)
             try:
-                async with asyncio.timeout(SERVE_S):
+                async with asyncio.timeout(min(SERVE_S, max(until - self._clock(), 0.0))):
                     await live.feed.delivered()
             except TimeoutError:
                 log.warning("readers left behind", extra={"run_id": live.run.run_id})

@@ -109,5 +109,5 @@ def _run_error(
     )
 
 
-NEVER_BEGUN = Outcome(reason="error", error=_run_error(InternalError()))
+NEVER_BEGUN = Outcome(reason="error", error=_run_error(InternalError(), retryable=True))
 """Nobody could be made to generate the reply. It may be asked for again."""

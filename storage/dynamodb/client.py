@@ -1,8 +1,9 @@
 """What the repositories ask of DynamoDB: one call, its answer, and the three ways it can go wrong.
 
-Two clients speak this: `sdk_client` for functions that stream, `signed_client` for the two that must
-start fast. A request and an answer have the form of the DynamoDB API (`{"S": "text"}`), with `bytes`
-for B; see https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/.
+Two clients speak this. `signed_client` starts in no time and takes a third to a half of the CPU per call:
+it is that of every function that a person waits for. `sdk_client` knows all ways to find credentials, and
+is that of the others. A request and an answer have the form of the DynamoDB API (`{"S": "text"}`), with
+`bytes` for B; see https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/.
 """
 
 from collections.abc import Mapping, Sequence

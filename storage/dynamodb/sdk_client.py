@@ -1,4 +1,4 @@
-"""DynamoDB through the AWS SDK (aiobotocore), for everything that is not about a fast first start."""
+"""DynamoDB through the AWS SDK (aiobotocore), where nobody waits for its start."""
 
 import asyncio
 from collections.abc import Mapping

@@ -6,8 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from gateway.aws_settings import read_aws_settings
+from gateway.aws_settings import AwsSettings, read_aws_settings
 from gateway.bootstrap.aws import AwsBackend, AwsFoundation, make_foundation, open_backend
+from gateway.bootstrap.door import open_client
 from gateway.hosts.aws.connections_api import ConnectionsApi
 from gateway.hosts.aws.invoker import Invoker, InvokeStarter
 from gateway.hosts.aws.post_budget import PostBudget
@@ -16,6 +17,7 @@ from gateway.identity.verifier import TokenVerifier
 from gateway.runs.transport import GoneError
 from gateway.telemetry import set_up_logs
 from gateway.wire.answers import Answer
+from storage.dynamodb.client import DynamoClient
 from storage.dynamodb.post_slots import DynamoPostSlots
 
 SETTLE_BEFORE_END_S: Final = 2.0
@@ -111,12 +113,16 @@ class Process:
 
 
 async def open_process(
-    apart: Mapping[str, str] | None = None, *, clock: Callable[[], float] = time.time
+    apart: Mapping[str, str] | None = None,
+    *,
+    client_of: Callable[[AwsSettings], DynamoClient] = open_client,
+    clock: Callable[[], float] = time.time,
 ) -> Process:
     """Read the settings and open what invocations share.
 
     Args:
         apart: variables that are kept apart from the environment.
+        client_of: makes the client of DynamoDB; unless told otherwise the one that starts fast.
         clock: Unix time in seconds.
 
     Raises:
@@ -127,7 +133,7 @@ async def open_process(
     aws.require("region", "credentials", "reply_function")
     assert aws.credentials is not None
     return Process(
-        await open_backend(aws, apart=apart or {}, clock=clock),
+        await open_backend(aws, client=client_of(aws), apart=apart or {}, clock=clock),
         invoker=Invoker(
             function=aws.reply_function,
             region=aws.region,

@@ -20,6 +20,7 @@ async def test_a_run_that_was_never_begun_ends_as_an_error(aws: Deployment) -> N
     await aws.seal(run_id)
     assert aws.done(run_id)["reason"] == "error"
     assert aws.done(run_id)["error"]["code"] == "internal"
+    assert aws.done(run_id)["error"]["retryable"] is True
     assert [event["type"] for event in aws.events(run_id)] == ["started", "done"]
     assert aws.model.requests == []
     await aws.send("s2", session_id=accepted["session_id"])
