@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.aws_settings import read_aws_settings
+from gateway.runs.beat import LEASE_S
 from gateway.settings import Settings, read_settings, variable
 from storage import ttl
 from storage.dynamodb import tables
@@ -182,6 +183,7 @@ def test_a_reply_is_generated_once_and_reported_when_it_fails() -> None:
 
 def test_a_failure_that_cannot_be_sealed_is_kept() -> None:
     failures, dead = properties("Failures"), properties("DeadLetters")
+    assert failures["DelaySeconds"] > LEASE_S  # before that a run that died cannot be sealed
     assert failures["RedrivePolicy"]["deadLetterTargetArn"] == {
         "Fn::GetAtt": ["DeadLetters", "Arn"]
     }
