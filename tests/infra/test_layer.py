@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -23,6 +24,8 @@ UNZIPPED_MAX = 95 * MB
 
 ZIPPED_MAX = 33 * MB
 SOURCES_MAX = 65 * MB
+AARCH64 = 183
+"""`EM_AARCH64` of the ELF header, after https://refspecs.linuxfoundation.org/elf/."""
 
 HANDLERS = ("connect", "disconnect", "http", "message", "reply", "seal")
 SERVICES = ("dynamodb", "s3", "secretsmanager", "ssm")
@@ -101,8 +104,29 @@ def test_no_cold_start_compiles(layer: Path) -> None:
 
 def test_the_same_sources_make_the_same_layer(layer: Path, tmp_path: Path) -> None:
     """Else each deployment would publish a version of a layer that has not changed."""
-    given = {"ARTIFACTS_DIR": str(tmp_path), "PYTHON": sys.executable}
-    given |= {"RUNTIME": RUNTIME, "ARCHITECTURE": ARCHITECTURE}
+    make(tmp_path, runtime=RUNTIME, architecture=ARCHITECTURE)
+    again = tmp_path / "python"
+    mine, theirs = needs(layer), needs(again)
+    assert len(mine) > 1000
+    assert set(mine) == set(theirs)
+    assert [path for path, body in mine.items() if theirs[path] != body] == []
+
+
+def test_the_layer_for_aws_is_of_its_processor_and_python(tmp_path: Path) -> None:
+    """It is made of wheels, wherever it is made."""
+    make(tmp_path, runtime="python3.13", architecture="arm64")
+    compiled = list((tmp_path / "python").rglob("*.so"))
+    assert len(compiled) > 15
+    for library in compiled:
+        header = library.read_bytes()[:20]
+        assert (header[:4], int.from_bytes(header[18:20], "little")) == (b"\x7fELF", AARCH64)
+        assert re.search(r"\.(cpython-313-aarch64-linux-gnu|abi3)\.so$", library.name), library
+
+
+def make(folder: Path, *, runtime: str, architecture: str) -> None:
+    """Do what `sam build` does."""
+    given = {"ARTIFACTS_DIR": str(folder), "PYTHON": sys.executable}
+    given |= {"RUNTIME": runtime, "ARCHITECTURE": architecture}
     subprocess.run(
         ["make", "-s", "-f", "layers/common/Makefile", "build-CommonLayer"],
         cwd=ROOT,
@@ -110,11 +134,6 @@ def test_the_same_sources_make_the_same_layer(layer: Path, tmp_path: Path) -> No
         check=True,
         timeout=300,
     )
-    again = tmp_path / "python"
-    mine, theirs = needs(layer), needs(again)
-    assert len(mine) > 1000
-    assert set(mine) == set(theirs)
-    assert [path for path, body in mine.items() if theirs[path] != body] == []
 
 
 def needs(layer: Path) -> dict[Path, bytes]:
