@@ -5,10 +5,12 @@ imports, to the answer of its first invocation. The functions, and what stands a
 the tests (`tests/gateway/hosts/aws/functions.py`).
 """
 
+import asyncio
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from bench import process
 from bench.process import Cores, choose_cores, pinned
 from bench.report import Verdict, median, table, verdicts, version
 from bench.systems import start_provider
+from storage.signed_http import SignedEndpoint
+from tests.engines.connections_api import CREDENTIALS, REGION
 from tests.engines.processes import dynoxide, moto_server
 from tests.engines.runtime_api import lambda_function
 from tests.gateway.hosts.aws.functions import (
@@ -41,7 +45,7 @@ FIRST_CALLS = {
     "connect": "checks a token, puts an item",
     "disconnect": "deletes an item",
     "message": "accepts a send, invokes reply, posts",
-    "reply": "one reply of OpenAI's, 8 chunks at once",
+    "reply": "gets its key, a reply of 8 chunks at once",
     "seal": "finds a run ended",
     "http": "sells a ticket",
 }
@@ -131,13 +135,14 @@ def _rounds(rounds: int, folder: Path) -> Starts:
         with (
             pinned(cores.others),
             dynoxide() as dynamodb,
-            moto_server() as s3,
+            moto_server() as s3,  # and the secret's store
             running_functions(dynamodb, s3, folder) as functions,
         ):
             functions.environ |= {
                 "AWS_ENDPOINT_URL_DYNAMODB": dynamodb.url,  # without the proxies before them
                 "AWS_ENDPOINT_URL_S3": s3.url,
-                "OPENAI_API_KEY": "sk-bench",
+                "AWS_ENDPOINT_URL_SECRETS_MANAGER": s3.url,
+                "MAKOTO_MODEL_SECRET": asyncio.run(_keep_key(s3.url)),
                 "OPENAI_BASE_URL": f"http://127.0.0.1:{provider.port}/v1",
             }
             Round(functions, cores, folder).run()  # files come into the cache, keys into the store
@@ -147,6 +152,28 @@ def _rounds(rounds: int, folder: Path) -> Starts:
     finally:
         provider.stop()
     return starts
+
+
+async def _keep_key(url: str) -> str:
+    """Keep a provider's key where deployments keep it; return what MAKOTO_MODEL_SECRET is."""
+    endpoint = SignedEndpoint(
+        service="secretsmanager",
+        region=REGION,
+        credentials=CREDENTIALS,
+        connect_timeout_s=5.0,
+        read_timeout_s=5.0,
+        url=url,
+    )
+    headers = {
+        "Content-Type": "application/x-amz-json-1.1",
+        "X-Amz-Target": "secretsmanager.CreateSecret",
+    }
+    with closing(endpoint):
+        made = await endpoint.ask(
+            headers, orjson.dumps({"Name": "bench", "SecretString": "sk-bench"})
+        )
+    arn: str = orjson.loads(made.body)["ARN"]
+    return arn
 
 
 def _send() -> str:

@@ -40,7 +40,8 @@ class AwsSettings:
         region: as `eu-central-1`.
         credentials: of the function's role; they outlive the process, which AWS ends before them.
             `None`: only what the SDK finds by itself will do.
-        dynamodb_url, s3_url, lambda_url: where these services are, if not at AWS.
+        dynamodb_url, s3_url, lambda_url, secretsmanager_url, ssm_url: where these services are, if not at
+            AWS.
         data_table: table of all that belongs to owners.
         door_table: table of connections, tickets and key documents.
         bucket: where payloads lie.
@@ -61,6 +62,8 @@ class AwsSettings:
     dynamodb_url: str | None = None
     s3_url: str | None = None
     lambda_url: str | None = None
+    secretsmanager_url: str | None = None
+    ssm_url: str | None = None
     data_table: str = ""
     door_table: str = ""
     bucket: str = ""
@@ -107,6 +110,8 @@ def read_aws_settings(environ: Mapping[str, str] | None = None) -> AwsSettings:
         dynamodb_url=_endpoint(source, "DYNAMODB"),
         s3_url=_endpoint(source, "S3"),
         lambda_url=_endpoint(source, "LAMBDA"),
+        secretsmanager_url=_endpoint(source, "SECRETS_MANAGER"),
+        ssm_url=_endpoint(source, "SSM"),
         issuers=_issuers(shared["issuers"]) if shared["issuers"] not in {"", "[]"} else (),
         allowed_origins=frozenset(_listed(shared["allowed_origins"])),
         log_level=shared["log_level"] or "info",

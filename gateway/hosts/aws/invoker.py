@@ -6,30 +6,26 @@ message of a process 90 to 300 ms to make.
 """
 
 import asyncio
-import http.client
 import logging
-import ssl
 import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import orjson
 
 from gateway.runs.live_run import LiveRun
 from storage.records import Owner
-from storage.sigv4 import Credentials, Scope, signed
+from storage.signed_http import NoAnswerError, SignedEndpoint
+from storage.sigv4 import Credentials
 
 ATTEMPTS: Final = 4
 TIMEOUT_S: Final = 2.0
-"""For one attempt; Lambda answers in some 20 ms."""
+"""For a connection, and for an answer on it; Lambda answers in some 20 ms."""
 
 PAUSE_S: Final = 0.1
 """Before the third attempt; the second comes at once, on a new connection."""
-
-IDLE_S: Final = 15.0
-"""A connection that was idle for longer is not used again: something between may have forgotten it."""
 
 _FINAL: Final = frozenset(
     status
@@ -65,14 +61,16 @@ class Invoker:
         endpoint_url: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        url = urlsplit(endpoint_url or _endpoint(region))
-        self._host, self._secure = url.netloc, url.scheme == "https"
         self._path = f"/2015-03-31/functions/{quote(function, safe='')}/invocations"
-        self._scope = Scope(region=region, service="lambda")
-        self._credentials = credentials
-        self._clock = clock
-        self._idle: list[tuple[http.client.HTTPConnection, float]] = []
-        self._tls: ssl.SSLContext | None = None
+        self._endpoint = SignedEndpoint(
+            service="lambda",
+            region=region,
+            credentials=credentials,
+            connect_timeout_s=TIMEOUT_S,
+            read_timeout_s=TIMEOUT_S,
+            url=endpoint_url,
+            clock=clock,
+        )
 
     async def invoke(self, payload: bytes) -> None:
         """Have the function run once with that payload (JSON), soon; perhaps twice.
@@ -91,59 +89,18 @@ class Invoker:
         raise NotInvokedError(str(said))
 
     def close(self) -> None:
-        """Close what is kept open. What is invoked after that opens another connection."""
-        while self._idle:
-            self._idle.pop()[0].close()
+        """Close what is kept open."""
+        self._endpoint.close()
 
     async def _attempt(self, payload: bytes) -> int | str:
         """Return the status of the answer, or what kept it from coming."""
-        headers = signed(
-            {
-                "Host": self._host,
-                "Content-Type": "application/json",
-                "X-Amz-Invocation-Type": "Event",
-            },
-            method="POST",
-            path=self._path,
-            body=payload,
-            scope=self._scope,
-            credentials=self._credentials,
-            now=self._clock(),
-        )
+        headers = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "Event"}
         try:
-            return await asyncio.to_thread(self._exchange, headers, payload)
-        except (OSError, http.client.HTTPException) as exc:
-            self.close()  # what was kept may be broken, too: the process was frozen
-            return type(exc).__name__
-
-    # In threads
-
-    def _exchange(self, headers: dict[str, str], payload: bytes) -> int:
-        connection = self._take() or self._connect()
-        try:
-            connection.request("POST", self._path, payload, headers)
-            response = connection.getresponse()
-            response.read()
-        except BaseException:
-            connection.close()
-            raise
-        self._idle.append((connection, time.monotonic()))
+            response = await self._endpoint.ask(headers, payload, path=self._path)
+        except NoAnswerError as error:
+            self._endpoint.drop_idle()  # what was kept may be broken, too: the process was frozen
+            return str(error)
         return response.status
-
-    def _take(self) -> http.client.HTTPConnection | None:
-        """Return a connection that may be used again, if there is one."""
-        while self._idle:
-            connection, since = self._idle.pop()
-            if time.monotonic() - since < IDLE_S:
-                return connection
-            connection.close()
-        return None
-
-    def _connect(self) -> http.client.HTTPConnection:
-        if not self._secure:
-            return http.client.HTTPConnection(self._host, timeout=TIMEOUT_S)
-        self._tls = self._tls or ssl.create_default_context()
-        return http.client.HTTPSConnection(self._host, timeout=TIMEOUT_S, context=self._tls)
 
 
 class InvokeStarter:
@@ -197,8 +154,3 @@ def run_of(payload: object) -> tuple[Owner, str]:
             if tenant_id and user_id and run_id:
                 return Owner(tenant_id=tenant_id, user_id=user_id), run_id
     raise ValueError("no run is named")
-
-
-def _endpoint(region: str) -> str:
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"https://lambda.{region}.{suffix}"

@@ -5,13 +5,15 @@ It is in no template and in no function's configuration, where many may read it,
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AsyncExitStack
+from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
 
+from storage.signed_http import NoAnswerError, Response, SignedEndpoint
 from storage.sigv4 import Credentials
 
 TTL_S: Final = 300.0
@@ -36,8 +38,30 @@ NAMES: Final = frozenset(
 )
 """The settings that a secret may hold."""
 
+ATTEMPTS: Final = 3
+PAUSE_S: Final = 0.05
+"""At most, before the second attempt; the third may wait twice as long."""
+
+THROTTLED_PAUSE_S: Final = 0.5
+"""The same after a throttle."""
+
 _CONNECT_TIMEOUT_S: Final = 1.0
 _READ_TIMEOUT_S: Final = 1.4
+_CONTENT_TYPE: Final = "application/x-amz-json-1.1"
+_TARGETS: Final = {
+    "secretsmanager": "secretsmanager.GetSecretValue",
+    "ssm": "AmazonSSM.GetParameter",
+}
+_THROTTLED: Final = frozenset(
+    {
+        "RequestLimitExceeded",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+    }
+)
+_PASSING: Final = frozenset({"RequestTimeout", "RequestTimeoutException"})
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +101,11 @@ class ModelSecret:
     Args:
         where: the ARN or name of a secret, or `ssm:` and the name or ARN of a SecureString parameter.
             Its value is a key, or a JSON object of `NAMES` and their values.
-        plain: the setting that a value which is no JSON object stands for.
-        region: as `eu-central-1`, unless an ARN says another; `None` for what the SDK finds.
-        endpoint_url: where the service is, if not at AWS; `None` for what the SDK finds.
+        region: as `eu-central-1`, unless an ARN says another.
         credentials: of a role that may read it (`secretsmanager:GetSecretValue` or `ssm:GetParameter`,
-            and `kms:Decrypt` with a key of one's own); `None` for what the SDK finds.
+            and `kms:Decrypt` with a key of one's own).
+        plain: the setting that a value which is no JSON object stands for.
+        endpoint_urls: where these services are, by their names, if not at AWS.
         clock: seconds, monotonic.
     """
 
@@ -89,29 +113,33 @@ class ModelSecret:
         self,
         where: str,
         *,
+        region: str,
+        credentials: Credentials,
         plain: str = "OPENAI_API_KEY",
-        region: str | None = None,
-        endpoint_url: str | None = None,
-        credentials: Credentials | None = None,
+        endpoint_urls: Mapping[str, str | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._service, self._name, region_of_arn = _place(where)
+        self._service, name, region_of_arn = _place(where)
+        self._question = _question(self._service, name)
         self._plain = plain
-        self._region = region_of_arn or region
-        self._endpoint_url = endpoint_url
-        self._credentials = credentials
         self._clock = clock
         self._values: SecretValues | None = None
         self._fresh_until = 0.0
         self._refreshing: asyncio.Task[SecretValues] | None = None
-        self._client: Any = None
-        self._opened = AsyncExitStack()
+        self._endpoint = SignedEndpoint(
+            service=self._service,
+            region=region_of_arn or region,
+            credentials=credentials,
+            connect_timeout_s=_CONNECT_TIMEOUT_S,
+            read_timeout_s=_READ_TIMEOUT_S,
+            url=(endpoint_urls or {}).get(self._service),
+        )
 
     async def values(self) -> SecretValues:
         """Return the settings that the secret holds. Only the first use waits.
 
-        It does for the SDK to start (0.4 s) and for the service, 5 seconds at most. While the secret cannot
-        be read again, the old values serve. Cancelling leaves a reading to those who wait for it too.
+        It does for 5 seconds at most. While the secret cannot be read again, the old values serve.
+        Cancelling leaves a reading to those who wait for it too.
 
         Raises:
             ModelSecretError: it has never been read.
@@ -145,8 +173,7 @@ class ModelSecret:
         if self._refreshing is not None:
             self._refreshing.cancel()
             await self.settle()
-        self._client = None
-        await self._opened.aclose()
+        self._endpoint.close()
 
     async def _refresh(self) -> SecretValues:
         values = _parsed(await self._read(), self._plain)
@@ -165,59 +192,80 @@ class ModelSecret:
             )
 
     async def _read(self) -> str:
-        """Return the text. What the SDK raises may quote it, so that is not kept, as a cause neither."""
+        """Return the text. An error from below may quote it, so that is not kept, as a cause neither."""
         try:
-            client = (
-                self._client or await self._open()
-            )  # that it takes time is no fault of the service
             async with asyncio.timeout(PATIENCE):
-                return await _ASK[self._service](client, self._name)
-        except Exception as error:  # noqa: BLE001 - any of the SDK's, and of those below it
+                return await self._repeated()
+        except Exception as error:  # noqa: BLE001 - also of an answer in a form that nobody foresaw
             failure = ModelSecretError(f"MAKOTO_MODEL_SECRET cannot be read: {_kind(error)}")
         raise failure
 
-    async def _open(self) -> Any:
-        # Here and not above: who only passes through this module shall not pay for the SDK.
-        from aiobotocore.config import AioConfig
-        from aiobotocore.session import get_session
+    async def _repeated(self) -> str:
+        for number in range(ATTEMPTS - 1):
+            try:
+                return await self._attempt()
+            except _AttemptFailedError as error:
+                if error.pause_s is None:
+                    raise
+                longest = error.pause_s * 2**number
+            await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - spreads callers
+        return await self._attempt()
 
-        # At DEBUG it writes whole answers, secrets and all.
-        logging.getLogger("botocore.parsers").setLevel(logging.INFO)
-        session = get_session()
-        if self._credentials is not None:
-            session.set_credentials(
-                self._credentials.access_key_id,
-                self._credentials.secret_access_key,
-                self._credentials.session_token,
-            )
-        creating = session.create_client(
-            self._service,
-            region_name=self._region,
-            endpoint_url=self._endpoint_url,
-            config=AioConfig(
-                connect_timeout=_CONNECT_TIMEOUT_S,
-                read_timeout=_READ_TIMEOUT_S,
-                retries={"mode": "standard", "total_max_attempts": 3},
-                warm_up_loader_caches=True,  # reads its models in a thread
-            ),
-        )
-        self._client = await self._opened.enter_async_context(creating)
-        return self._client
+    async def _attempt(self) -> str:
+        headers = {"Content-Type": _CONTENT_TYPE, "X-Amz-Target": _TARGETS[self._service]}
+        try:
+            response = await self._endpoint.ask(headers, self._question)
+        except NoAnswerError as error:
+            raise _AttemptFailedError(str(error), pause_s=PAUSE_S) from None
+        if response.status != HTTPStatus.OK:
+            raise _refusal(response)
+        return _text(self._service, orjson.loads(response.body))
 
 
-async def _ask_secrets_manager(client: Any, name: str) -> str:
-    answer = await client.get_secret_value(SecretId=name)
-    text: str = answer["SecretString"]  # missing from one that holds bytes
+class _AttemptFailedError(Exception):
+    """The text is the service's code for the error, or the class of what kept its answer from coming.
+
+    Attributes:
+        pause_s: for how long to wait at most before the second attempt; `None`: it would fail, too.
+    """
+
+    def __init__(self, what: str, *, pause_s: float | None) -> None:
+        super().__init__(what)
+        self.pause_s = pause_s
+
+
+def _refusal(response: Response) -> _AttemptFailedError:
+    code = _code(response.body) or str(response.status)
+    if code in _THROTTLED or response.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return _AttemptFailedError(code, pause_s=THROTTLED_PAUSE_S)
+    passes = code in _PASSING or response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return _AttemptFailedError(code, pause_s=PAUSE_S if passes else None)
+
+
+def _code(body: bytes) -> str:
+    """Return the code in the body of an error, without its namespace; nothing if it has none.
+
+    See https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html#operation-error-serialization.
+    """
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    named = said.get("__type") or said.get("code") if isinstance(said, dict) else None
+    code = str(named or "").rpartition("#")[2].partition(":")[0]
+    return code if code.isidentifier() else ""
+
+
+def _question(service: str, name: str) -> bytes:
+    if service == "ssm":
+        return orjson.dumps({"Name": name, "WithDecryption": True})
+    return orjson.dumps({"SecretId": name})
+
+
+def _text(service: str, answer: Any) -> str:
+    """Return the text in an answer; one of bytes has none."""
+    text: str = answer["Parameter"]["Value"] if service == "ssm" else answer["SecretString"]
     return text
-
-
-async def _ask_parameter_store(client: Any, name: str) -> str:
-    answer = await client.get_parameter(Name=name, WithDecryption=True)
-    text: str = answer["Parameter"]["Value"]
-    return text
-
-
-_ASK: Final = {"secretsmanager": _ask_secrets_manager, "ssm": _ask_parameter_store}
 
 
 def _place(where: str) -> tuple[str, str, str | None]:
@@ -231,8 +279,7 @@ def _place(where: str) -> tuple[str, str, str | None]:
 
 def _kind(error: Exception) -> str:
     """Return the service's code for an error, or its class: its text may quote what was asked or read."""
-    said = getattr(error, "response", None)
-    return str(said["Error"]["Code"]) if isinstance(said, dict) else type(error).__name__
+    return str(error) if isinstance(error, _AttemptFailedError) else type(error).__name__
 
 
 def _parsed(text: str, plain: str) -> SecretValues:

@@ -61,9 +61,14 @@ async def open_writer() -> Writer:
 
 
 def _secret(aws: AwsSettings) -> ModelSecret:
-    plain = "AZURE_OPENAI_API_KEY" if aws.rest.get(_AZURE) else "OPENAI_API_KEY"
+    aws.require("region", "credentials")
+    assert aws.credentials is not None
     return ModelSecret(
-        aws.model_secret, plain=plain, region=aws.region, credentials=aws.credentials
+        aws.model_secret,
+        region=aws.region,
+        credentials=aws.credentials,
+        plain="AZURE_OPENAI_API_KEY" if aws.rest.get(_AZURE) else "OPENAI_API_KEY",
+        endpoint_urls={"secretsmanager": aws.secretsmanager_url, "ssm": aws.ssm_url},
     )
 
 

@@ -1,11 +1,14 @@
 """What each function loads until its first event is dealt with: somebody waits for that."""
 
+import asyncio
+import secrets
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from tests.engines.processes import Engine
 from tests.engines.runtime_api import lambda_function
 from tests.gateway.hosts.aws.functions import (
     Functions,
@@ -15,6 +18,7 @@ from tests.gateway.hosts.aws.functions import (
     message_event,
     new_connection_id,
 )
+from tests.gateway.hosts.aws.test_aws_secrets import keep
 
 MODELS = {"openai", "httpx", "httpx2"}
 SDK = {"aiobotocore", "botocore", "aiohttp"}
@@ -32,7 +36,8 @@ def first_event(functions: Functions, name: str) -> Any:
     here = functions.connect()
     if name == "disconnect":
         return disconnect_event(here)
-    message = message_event(here, '{"type": "send", "id": "s1", "content": "Hello"}')
+    send = {"type": "send", "id": secrets.token_hex(8), "content": "Hello"}
+    message = message_event(here, orjson.dumps(send).decode())
     if name == "message":
         return message
     functions["message"].invoke(message)
@@ -58,3 +63,21 @@ def test_a_function_loads_nothing_that_its_first_event_does_not_need(
         loaded = set(function.invoke(event))
     assert loaded & never == set()
     assert "gateway" in loaded
+
+
+async def test_reading_the_models_secret_loads_no_sdk(
+    functions: Functions, moto_server: Engine, tmp_path: Path
+) -> None:
+    said = '{"OPENAI_MODEL": "any"}'  # without a key, so that the scripted model answers
+    environ = functions.environ | {
+        "MAKOTO_MODEL_SECRET": await keep(moto_server.url, "secretsmanager", said),
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER": moto_server.url,
+    }
+
+    def loaded() -> set[str]:
+        event = first_event(functions, "reply")
+        handler = "tests.gateway.hosts.aws.loaded.reply"
+        with lambda_function(handler, environ, logs=tmp_path) as function:
+            return set(function.invoke(event))
+
+    assert await asyncio.to_thread(loaded) & (MODELS | SDK) == set()
