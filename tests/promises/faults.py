@@ -19,6 +19,8 @@ _REPOSITORIES = (
     "subscribers",
 )
 
+HANGS_FOR_S = 5.0
+
 
 @dataclass(slots=True)
 class Faults:
@@ -56,8 +58,14 @@ class Faults:
         return _took_one(self.lost, verb)
 
     async def wait(self, *, after: bool) -> None:
-        if self.hanging is not None and self.hangs_after == after:
-            await self.hanging.wait()
+        """Hang for as long as a store may before it has to fail."""
+        if self.hanging is None or self.hangs_after != after:
+            return
+        try:
+            async with asyncio.timeout(HANGS_FOR_S):
+                await self.hanging.wait()
+        except TimeoutError:
+            raise StorageUnavailableError("told to hang") from None
 
 
 def _took_one(counter: Counter[str], verb: str) -> bool:

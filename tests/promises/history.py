@@ -196,8 +196,9 @@ class _Events:
 
     def broken(self) -> Iterator[Broken]:
         yield from self._found
-        for run_id in self.kept.keys() | self.volatile.keys():
-            yield from _ends_once(run_id, {**self.volatile[run_id], **self.kept[run_id]})
+        for events in (self.kept, self.volatile):
+            for run_id, numbered in events.items():
+                yield from _ends_once(run_id, numbered)
         for run_id, events in self.volatile.items():
             if any(event["type"] == "done" and event["saved"] for event in events.values()):
                 yield Broken(promise="shown is stored", what=f"{run_id}: volatile, but saved")
@@ -247,9 +248,8 @@ def _foreign_words(history: History) -> Iterator[Broken]:
 
 def _internal(history: History) -> Iterator[Broken]:
     for each in history.happenings:
-        if isinstance(each, Heard) and each.frame["type"] == "error":
-            if each.frame["code"] == "internal":
-                yield Broken(promise="nothing internal", what=f"{each.frame}")
+        if isinstance(each, Heard) and each.frame.get("code") == "internal":
+            yield Broken(promise="nothing internal", what=f"{each.frame}")
 
 
 # What is stored
@@ -284,6 +284,11 @@ def _stored_once(index: _Index) -> Iterator[Broken]:
     for each in index.history.happenings:
         if isinstance(each, Heard) and each.frame["type"] == "accepted":
             yield from _acknowledged(index, each)
+        elif isinstance(each, Obeyed) and each.command["type"] in {"send", "regenerate"}:
+            run = index.runs.get(index.run_of.get((each.user, each.command["id"]), ""))
+            if run is None or not _asks_for(each.command, run, index):
+                what = f"{each.command} was accepted, stored is {run}"
+                yield Broken(promise="stored once", what=what)
     by_run = Counter((each.run_id, each.role) for each in index.messages)
     for (run_id, role), count in by_run.items():
         if count > 1:
@@ -398,6 +403,9 @@ def _in_the_reply(index: _Index, run: StoredRun, shown: Mapping[int, Frame]) -> 
             what = f"{run.run_id}: shown was {text[:80]!r}, stored is {content[:80]!r}"
             yield Broken(promise="shown is stored", what=what)
         return
+    if run.events is None:
+        what = f"{run.run_id} was shown as saved, and cannot be replayed"
+        yield Broken(promise="shown is stored", what=what)
     if content != text:
         what = f"{run.run_id}: shown whole was {text[:80]!r}, stored is {content[:80]!r}"
         yield Broken(promise="shown is stored", what=what)
@@ -426,10 +434,18 @@ def _asked_once(index: _Index) -> Iterator[Broken]:
         requests[each.question].append(each)
     for question, asked in requests.items():
         answered = sum(1 for each in asked if each.spoke_at is not None)
+        at_once = max(sum(1 for other in asked if _beside(each, other)) for each in asked)
         allowed = turns[question]
-        if answered > allowed or len(asked) > allowed * (1 + index.history.retries):
-            what = f"{question[:60]!r}: {len(asked)} requests, {answered} answers, {allowed} turns"
+        if max(answered, at_once) > allowed or len(asked) > allowed * (1 + index.history.retries):
+            counts = f"{len(asked)} requests, {at_once} at once, {answered} answers"
+            what = f"{question[:60]!r}: {counts}, {allowed} turns"
             yield Broken(promise="asked once", what=what)
+
+
+def _beside(one: Asked, other: Asked) -> bool:
+    """Whether the other request was under way when this one was made, or is this one."""
+    ends = other.closed_at if other.closed_at is not None else float("inf")
+    return other is one or (other.at <= one.at < ends)
 
 
 def _stopped(index: _Index) -> Iterator[Broken]:

@@ -180,9 +180,7 @@ class _Sessions(_OfOwner):
         session = self._backend.sessions.get(self._key(session_id))
         if session is None:
             return None
-        self._backend.sessions[self._key(session_id)] = replace(
-            session, title=_storable(title)
-        )
+        self._backend.sessions[self._key(session_id)] = replace(session, title=_storable(title))
         line = self._backend.lines[self._key(session_id)]
         return replace(session, title=title, active_run=line[0] if line else None)
 
@@ -302,9 +300,7 @@ class _Runs(_OfOwner):
             return True
         if acceptance.message is None:
             asked = self._backend.messages.get(self._key(run.message_id))
-            return (
-                asked is not None and asked.role == "user" and asked.session_id == run.session_id
-            )
+            return asked is not None and asked.role == "user" and asked.session_id == run.session_id
         return self._key(run.session_id) in self._backend.sessions
 
     def _as_stored(self, acceptance: Acceptance, ahead: Sequence[str]) -> Run:
@@ -428,7 +424,9 @@ class _Runs(_OfOwner):
         run = self._backend.runs.get(self._key(run_id))
         if run is None:
             return None
-        readers = {each.connection_id: each for each in run.readers} | {reader.connection_id: reader}
+        readers = {each.connection_id: each for each in run.readers} | {
+            reader.connection_id: reader
+        }
         alive = run.state == "queued" or (run.state == "running" and run.lease_until > now)
         if alive and len(readers) <= MAX_READERS:
             run = replace(run, readers=tuple(readers.values()))
@@ -449,8 +447,13 @@ class _Log(_OfOwner):
         self._claims = claims
 
     def append(self, entry: LogEntry, *, claimed_by: str, acknowledge: Acknowledge) -> None:
-        verdict = self._keep(entry, claimed_by)
-        asyncio.get_running_loop().call_soon(acknowledge, verdict)
+        loop = asyncio.get_running_loop()
+
+        def keep() -> None:
+            verdict = self._keep(entry, claimed_by)
+            loop.call_soon(acknowledge, verdict)
+
+        loop.call_soon(keep)
 
     def _keep(
         self, entry: LogEntry, claimed_by: str
