@@ -170,12 +170,12 @@ class PromiseMachine(RuleBasedStateMachine):
             self._do(request.say, f"{request.asked.question[:8]}{text}")
 
     @precondition(lambda self: self.sends)
-    @rule(at=INDEX, which=INDEX, other=st.integers(0, 5))
-    def send_again(self, at: int, which: int, other: int) -> None:
+    @rule(at=INDEX, which=INDEX, other=st.booleans())
+    def send_again(self, at: int, which: int, other: bool) -> None:
         wire = self._wire(at)
         if mine := self._mine(wire):
             send = mine[-1 - which % len(mine)]
-            if not other:
+            if other:
                 send = {**send, "content": f"{MARKS[wire.user]} something else"}
             self._say(wire, **send)
 
@@ -219,32 +219,25 @@ class PromiseMachine(RuleBasedStateMachine):
             self._say(wire, type="subscribe" if on else "unsubscribe", session_id=session)
 
     @precondition(lambda self: self.sends)
-    @rule(at=INDEX, which=INDEX, what=st.sampled_from(["resume", "cancel", "subscribe", "history"]))
-    def pry(self, at: int, which: int, what: str) -> None:
-        """Ask for what is somebody else's."""
+    @rule(at=INDEX, which=INDEX)
+    def pry(self, at: int, which: int) -> None:
+        """Ask for what is somebody else's, in every way there is."""
         wire = self._wire(at)
         foreign = [each for each in self.sends if each[0] != wire.user]
         if not foreign:
             return
         user, send = foreign[-1 - which % len(foreign)]
         run = run_id(owner_of(user), send["id"])
-        sessions = [
-            each.frame["session_id"]
-            for each in self.world.happenings
-            if isinstance(each, Heard)
-            and each.user == user
-            and each.frame["type"] == "accepted"
-            and each.frame["id"] == send["id"]
-        ]
-        match what:
-            case "resume":
-                self._say(wire, type="resume", run_id=run, after=0)
-            case "cancel":
-                self._say(wire, type="cancel", run_id=run)
-            case "subscribe" if sessions:
-                self._say(wire, type="subscribe", session_id=sessions[0])
-            case "history" if sessions:
-                self._say(wire, type="history", id=f"h{which}", session_id=sessions[0])
+        self._say(wire, type="cancel", run_id=run)
+        self._say(wire, type="resume", run_id=run, after=0)
+        for each in self.world.happenings:
+            match each:
+                case Heard(frame={"type": "accepted", "run_id": accepted} as frame):
+                    if accepted == run:
+                        session = frame["session_id"]
+                        self._say(wire, type="subscribe", session_id=session)
+                        self._say(wire, type="history", id="h", session_id=session)
+                        return
 
     # Connections
 
