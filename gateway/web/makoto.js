@@ -706,6 +706,15 @@ class Connection {
     this.#heard.retired();
   }
 
+  /** The new line is lost while the one before it is still there. */
+  #goBack() {
+    this.#timers.stop("retire");
+    this.#line = this.#old;
+    this.#old = null;
+    this.ready = this.#line.ready;
+    this.#heard.ready(this.ready);
+  }
+
   // Ends
 
   /** A line is gone, or was not made: the error before it, or the close code, decides what comes next. */
@@ -713,8 +722,9 @@ class Connection {
     if (line === this.#old) return this.#retire();
     const verdict = verdictOn(code, error);
     this.#freshToken ||= isTokenRefused || verdict === "token";
-    if (line === this.#line) this.#leave();
-    else this.#next = null;
+    if (line === this.#next) this.#next = null;
+    else if (this.#old && verdict !== "stop") this.#goBack();
+    else this.#leave();
     if (this.#line) { // only the hand-over has failed
       if (verdict !== "stop") this.#handOverIn(this.#backoff(verdict, error));
       return;

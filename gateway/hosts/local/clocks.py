@@ -29,6 +29,7 @@ class Clocks:
         self._sockets = sockets
         self._limits = limits
         self._clock = clock
+        self._notice_s = min(limits.goaway_s, limits.lifetime_s / 8)
         self._closing: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -54,7 +55,7 @@ class Clocks:
             self._end(socket, CloseCode.AUTH, "token has expired", AuthExpiredError())
         elif ticks - socket.heard_at >= limits.idle_s:
             self._end(socket, CloseCode.IDLE, "idle")
-        elif not socket.told_to_go and now >= connection.expires_at - limits.goaway_s:
+        elif not socket.told_to_go and now >= connection.expires_at - self._notice_s:
             socket.told_to_go = True
             self._post(
                 socket,

@@ -14,7 +14,8 @@ class HostLimits:
     Attributes:
         idle_s: a socket without a frame from its client for so long is closed.
         lifetime_s: every socket is closed after so long.
-        goaway_s: how long before that its client is told.
+        goaway_s: how long before that its client is told; an eighth of `lifetime_s` if that is less,
+            so that no connection is told at its start.
         close_s: a client has so long for the closing handshake before it is cut off.
         head_s: a request's head must arrive within this.
         handshake_s: an upgrade must be answered within this.

@@ -54,6 +54,18 @@ async def test_a_socket_is_told_before_its_lifetime_is_over(folder: Path) -> Non
         assert [frame["type"] for frame in client.frames].count("goaway") == 1
 
 
+async def test_a_short_life_is_not_warned_of_from_its_start(folder: Path) -> None:
+    clock = Clock()
+    limits = HostLimits(lifetime_s=40, goaway_s=60, sweep_s=0.01)
+    async with local_host(folder, limits=limits, clock=clock) as host, host.client() as client:
+        clock.advance(34)
+        await asyncio.sleep(0.05)  # the clocks are looked at
+        assert (await client.ask("sessions"))["type"] == "page"
+        assert "goaway" not in [frame["type"] for frame in client.frames]
+        clock.advance(1)
+        assert (await client.hear("goaway"))["reason"] == "max_age"
+
+
 async def stalled(host: LocalHost, client: Client) -> None:
     """Have the client read nothing until the host's side of the socket is full."""
     client.ws.transport.pause_reading()

@@ -44,6 +44,13 @@ class GatewayServer:
                 return
         raise AssertionError("the gateway did not start: " + self.log())
 
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        port = urlsplit(self.url).port
+        assert port is not None
+        return port
+
     def token(self, user: str) -> str:
         """Return what `makoto token` prints."""
         command = [MAKOTO, "token", "--user", user]
@@ -60,15 +67,21 @@ class GatewayServer:
         """End it with SIGKILL: it gets no chance to write anything."""
         assert self._process is not None
         self._process.kill()
-        self._reap()
+        self.wait()
 
     def stop(self) -> None:
         """End it as an operator would."""
         if self._process is not None:
-            self._process.terminate()
-            self._reap()
+            self.ask_to_stop()
+            self.wait()
 
-    def _reap(self) -> None:
+    def ask_to_stop(self) -> None:
+        """Send it SIGTERM; `wait` has to follow."""
+        assert self._process is not None
+        self._process.terminate()
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
         process, self._process = self._process, None
         assert process is not None
         with process:

@@ -317,18 +317,38 @@ test("an end that says stop stops, though a next connection is being made", asyn
   assert.equal(world.sockets.length, 2);
 });
 
-test("a new connection that is lost at once is made again, and the old one is heard meanwhile", async () => {
+test("a new connection that is lost at once leads back to the old one, and is made again", async () => {
   const world = await makeStreaming();
-  const { old, socket } = await world.handOver();
+  const { old, socket } = await world.handOver({ connection_id: "c2" });
+  const second = world.client.send("two");
+  assert.equal(socket.of("send").length, 1);
+  const coming = world.beside();
   socket.end(1006);
-  assert.equal(world.client.state, "waiting");
+  assert.equal(world.client.state, "ready");
+  assert.equal(world.client.ready.connection_id, "c1");
+  assert.deepEqual(old.of("send").map(({ id }) => id), [world.run.id, second.id]);
+  assert.equal(old.last("resume").after, 2);
   old.say(frame("R", 3, [delta("b")]));
   assert.equal(world.run.text, "ab");
-  await world.clock.advance(world.states.at(-1).retryIn);
-  const next = await world.welcome(FOREVER);
+  await world.clock.advance(1_000);
+  const next = await coming;
+  assert.equal(old.closed, false);
+  next.onopen();
+  next.say({ ...READY, ...FOREVER });
   assert.equal(next.last("resume").after, 3);
   next.say({ type: "resumed", run_id: "R", state: "running", last_seq: 3 });
-  await world.clock.advance(20_000);
+  old.say(accepted(second.id, "R2"));
+  next.say({ type: "resumed", run_id: "R2", state: "queued", last_seq: 0 });
+  await world.clock.advance(2_000);
+  assert.deepEqual(world.sockets.map(({ closed }) => closed), [true, true, false]);
+  assert.deepEqual(world.states.map(({ state }) => state), ["connecting", "ready"]);
+});
+
+test("a new connection that says stop stops, though the old one is there", async () => {
+  const world = await makeConnected();
+  const { old, socket } = await world.handOver();
+  socket.end(4409);
+  assert.equal(world.client.state, "stopped");
   assert.equal(old.closed, true);
 });
 
