@@ -28,7 +28,7 @@ AARCH64 = 183
 """`EM_AARCH64` of the ELF header, after https://refspecs.linuxfoundation.org/elf/."""
 
 HANDLERS = ("connect", "disconnect", "http", "message", "reply", "seal")
-SERVICES = ("dynamodb", "s3", "secretsmanager", "ssm")
+SERVICES = ("dynamodb", "s3")
 
 IMPORT_ALL = f"""
 import importlib, sys
