@@ -21,6 +21,7 @@ from gateway.settings import Settings, read_settings
 from streaming.surrogates import mend
 
 STANDARD_INPUT = 0
+MARKED = ("emotion", "category")
 FAILED_REASONS = frozenset({"error", "timeout", "interrupted"})
 
 
@@ -148,11 +149,15 @@ class Talk:
 
     async def _show(self, command_id: str, message: str) -> int:
         marks: list[str] = []
+        recorder = self._recorder
         stream = self._client.answer(command_id, message, self._session_id)
         async with aclosing(stream) as events:
             async for event in events:
-                if self._recorder is not None:
-                    self._recorder.add(event)
+                if recorder is not None and event["type"] == "replaced":
+                    recorder.drop()  # some of its events are gone
+                    recorder = None
+                if recorder is not None:
+                    recorder.add(event)
                 self._note(event, marks)
                 if event["type"] == "done":
                     why = f": {event['error']['message']}" if "error" in event else ""
@@ -170,6 +175,9 @@ class Talk:
                 marks.append(f"{name}: {value}")
             case {"type": "memory", "value": str(value)}:
                 marks.append(f"remembers: {value}")
+            case {"type": "replaced", "message": {"content": str(text)} as message}:
+                marks[:] = [f"{key}: {message[key]}" for key in MARKED if key in message]
+                self._print(f"\n[as it was stored:]\n{text}")
 
     def _print(self, text: str) -> None:
         self._out.write(text)

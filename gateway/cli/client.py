@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+import math
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from dataclasses import dataclass
 
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
@@ -15,11 +17,17 @@ from gateway.cli.handshake import bearer, ticketed
 from gateway.cli.transfers import Fields
 from gateway.wire.limits import COMMAND_BYTES, MESSAGE_BYTES, SUBPROTOCOL
 
-RETRIES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
+RETRIES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Waits before each attempt to open a cut connection again."""
 
 CUTS_MAX = 5
 """How many cuts in a row, without an event between them, are taken for a connection that works."""
+
+RESUME_GAP_S = 2.0
+"""How long after one question for what is missing the next one may follow."""
+
+SILENCE_S = 15.0
+"""After so long without a word of the answer it is asked for."""
 
 
 class TerminalClient:
@@ -51,31 +59,37 @@ class TerminalClient:
         """Send a message and yield the events of its run in order, each exactly once, to the last.
 
         A message too long for one frame is uploaded first. A cut connection is opened again, the message
-        sent again (its id makes that harmless), and the run resumed after the last event that was yielded.
+        sent again (its id makes that harmless), and the run resumed after the last event that was yielded;
+        so it is at a gap, and after a silence. If it cannot be replayed any more, `{"type": "replaced",
+        "message": ...}` stands for all of it, before the last event.
 
         Raises:
             CommandFailedError: the server refuses, or cannot be reached again.
         """
+        loop = asyncio.get_running_loop()
         send: Fields = {"type": "send", "id": command_id, "content": content}
         if session_id is not None:
             send["session_id"] = session_id
         if len(orjson.dumps(send)) > COMMAND_BYTES:
             send["upload_id"] = await self._uploaded(f"{command_id}-text", send.pop("content"))
-        run_id, after, cuts = "", 0, 0
-        await self._say(send)
+        reading, cuts = _Reading(send), 0
+        await self._say(reading.question(loop.time()))
         while True:
-            frame = await self._hear()
+            try:
+                async with asyncio.timeout_at(reading.ask_at):
+                    frame = await self._hear()
+            except TimeoutError:
+                await self._say(reading.question(loop.time()))
+                continue
             if frame is None:
                 cuts += 1
                 await self._reconnect(cuts)
-                again = {"type": "resume", "run_id": run_id, "after": after}
-                await self._say(again if run_id else send)
+                await self._say(reading.question(loop.time()))
                 continue
-            if frame["type"] == "error":
-                raise CommandFailedError(frame["message"])
-            run_id = run_id or _run_of(frame, command_id)
-            for event in await self._new_events(frame, run_id, after):
-                after, cuts = after + 1, 0
+            if reading.lacks(frame):
+                frame = await transfers.fetch(self._url, frame)
+            for event in reading.take(frame, loop.time()):
+                cuts = 0
                 yield event
                 if event["type"] == "done":
                     return
@@ -152,14 +166,73 @@ class TerminalClient:
             raise CommandFailedError(f"{self._url} does not speak {SUBPROTOCOL}")
         return frame
 
-    async def _new_events(self, frame: Fields, run_id: str, after: int) -> list[Fields]:
-        """Return the events of that run that follow number `after`; none beyond a gap."""
-        if frame.get("run_id") != run_id:
+
+@dataclass(slots=True)
+class _Reading:
+    """How far an answer has been read, and when to ask for the rest. Times are the event loop's.
+
+    Attributes:
+        send: the command that is answered.
+        run_id: of the run that answers it; empty until a frame says so.
+        after: the number of the last event that was taken.
+        resumed_at: when its rest was asked for last.
+        ask_at: when to ask again.
+    """
+
+    send: Fields
+    run_id: str = ""
+    after: int = 0
+    resumed_at: float = -math.inf
+    ask_at: float = 0.0
+
+    def question(self, now: float) -> Fields:
+        """Return the command that brings what is missing; it has to be sent."""
+        self.ask_at = now + SILENCE_S
+        if not self.run_id:
+            return self.send
+        self.resumed_at = now
+        return {"type": "resume", "run_id": self.run_id, "after": self.after}
+
+    def lacks(self, frame: Fields) -> bool:
+        """Tell whether a frame stands for one that has to be fetched."""
+        is_ours = frame["type"] == "payload" and frame.get("run_id") == self.run_id
+        return is_ours and frame.get("last_seq", self.after + 1) > self.after
+
+    def take(self, frame: Fields, now: float) -> list[Fields]:
+        """Return what is new in a frame; nothing beyond a gap, which is asked for.
+
+        Raises:
+            CommandFailedError: it says that there will be no answer.
+        """
+        if frame["type"] == "error":
+            return self._fault(frame)
+        self.run_id = self.run_id or _run_of(frame, self.send["id"])
+        if frame.get("run_id") != self.run_id or frame["type"] != "events":
             return []
-        if frame["type"] == "payload":
-            frame = await transfers.fetch(self._url, frame)
-        known = after + 1 - frame.get("first_seq", after + 2)
-        return frame["events"][known:] if known >= 0 and "events" in frame else []
+        known = self.after + 1 - frame["first_seq"]
+        if known < 0:
+            self._ask_soon()
+            return []
+        new: list[Fields] = frame["events"][known:]
+        if new:
+            self.after += len(new)
+            self.ask_at = now + SILENCE_S
+        return new
+
+    def _fault(self, error: Fields) -> list[Fields]:
+        is_of_resume = bool(self.run_id) and error.get("run_id") == self.run_id
+        if is_of_resume and "stored" in error:
+            stored = error["stored"]
+            reason = stored.get("end", "stop")
+            end = {"message_id": stored["message_id"], "reason": reason, "saved": True}
+            return [{"type": "replaced", "message": stored}, {"type": "done", **end}]
+        if is_of_resume and error.get("retryable"):
+            self._ask_soon()
+            return []
+        raise CommandFailedError(error["message"])
+
+    def _ask_soon(self) -> None:
+        self.ask_at = min(self.ask_at, self.resumed_at + RESUME_GAP_S)
 
 
 def _run_of(frame: Fields, command_id: str) -> str:

@@ -75,6 +75,10 @@ class Recorder:
         if event.get("type") == "done":
             self._write()
 
+    def drop(self) -> None:
+        """Forget what was noted of a run that cannot be recorded whole."""
+        self._lines.clear()
+
     def _write(self) -> None:
         try:
             self._path.write_bytes(b"\n".join(self._lines) + b"\n")

@@ -125,6 +125,22 @@ async def test_text_is_printed_once_though_the_connection_is_cut(
     assert out.getvalue() == "Once upon.\n[stop]\n"
 
 
+async def test_an_answer_that_is_gone_is_shown_as_it_was_stored(tmp_path: Path) -> None:
+    async def script(client: Client) -> None:
+        await client.hello()
+        await client.accept()
+        await client.events(1, STARTED, delta("One"), {"type": "emotion", "value": "sad"})
+        stored = {"message_id": "m2", "content": "One, two", "emotion": "happy"}
+        fault = {"code": "not_resumable", "message": "Gone.", "retryable": False, "run_id": "r1"}
+        await client.say(type="error", stored=stored, **fault)
+
+    path = tmp_path / "run.jsonl"
+    code, printed = await chat(script, recorder=Recorder(path, clock=lambda: 0.0))
+    assert printed == "One\n[as it was stored:]\nOne, two\n[emotion: happy, stop]\n"
+    assert code == 0
+    assert not path.exists(), "what is missing was not recorded"
+
+
 # What is typed
 
 

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -24,6 +25,9 @@ from tests.gateway.cli.fake_gateway import (
     fake_gateway,
     whole_answer,
 )
+from tests.gateway.hosts.local_host import local_host
+from tests.gateway.hosts.puppet import Puppet, reply
+from tests.gateway.web.cutting_proxy import Fate, Line, cutting_proxy
 
 
 @pytest.fixture(autouse=True)
@@ -213,6 +217,167 @@ async def test_a_connection_that_is_cut_again_and_again_is_given_up() -> None:
         with pytest.raises(CommandFailedError, match="again and again"):
             await ask(gateway)
     assert gateway.kinds() == ["hello"] * (CUTS_MAX + 1)
+
+
+@dataclass
+class CutEachPart:
+    """Cuts each connection after the first part of the answer that it has brought."""
+
+    lines: int = 0
+
+    def opened(self, line: Line) -> bool:
+        self.lines += 1
+        return True
+
+    def judge(self, line: Line, sender: str, frame: dict[str, Any]) -> Fate:
+        return "carry and cut" if frame["type"] == "events" else "carry"
+
+
+async def test_a_real_answer_that_is_cut_after_each_part_is_whole(tmp_path: Path) -> None:
+    puppet, plan = Puppet(), CutEachPart()
+    gates = [asyncio.Event() for _ in range(6)]
+    pieces = [step for n, gate in enumerate(gates) for step in (f"{n} 春🌸 ", gate)]
+    puppet.says(*reply(*pieces))
+    async with local_host(tmp_path / "data", model=puppet) as host:
+        with cutting_proxy() as proxy:
+            proxy.target, proxy.plans["cli"] = host.port, plan
+            url = f"{proxy.origin.replace('http', 'ws')}/v1/ws?plan=cli"
+            events = []
+            async with asyncio.timeout(20), TerminalClient(url, host.token()) as client:
+                async for event in client.answer("c1", "Hi", None):
+                    events.append(event)
+                    if event["type"] == "content.delta":
+                        gates.pop(0).set()
+    assert texts(events) == "".join(f"{n} 春🌸 " for n in range(6))
+    assert [event["type"] for event in events].count("done") == 1
+    assert plan.lines >= 6
+    assert len(puppet.requests) == 1
+
+
+# What is missing
+
+
+async def test_a_gap_is_asked_for_at_once_and_not_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "RESUME_GAP_S", 60.0)
+
+    async def script(client: Client) -> None:
+        await client.hello()
+        await client.accept()
+        await client.events(1, STARTED, delta("One"))
+        await client.events(5, delta(" four"))
+        assert await client.hear("resume") == {"type": "resume", "run_id": "r1", "after": 2}
+        await client.events(6, delta(" five"))
+        await client.events(3, delta(" two"), delta(" three"), delta(" four"), delta(" five"))
+        await client.events(7, DONE)
+
+    async with fake_gateway(script) as gateway:
+        assert texts(await ask(gateway)) == "One two three four five"
+    assert gateway.kinds().count("resume") == 1
+
+
+async def test_a_gap_that_stays_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "RESUME_GAP_S", 0.02)
+
+    async def script(client: Client) -> None:
+        await client.hello()
+        await client.accept()
+        await client.events(3, DONE)
+        for _ in range(2):
+            assert (await client.hear("resume"))["after"] == 0
+            await client.events(3, DONE)
+        await client.hear("resume")
+        await client.events(1, STARTED, delta("One"), DONE)
+
+    async with fake_gateway(script) as gateway:
+        assert texts(await ask(gateway)) == "One"
+
+
+async def test_an_answer_that_is_silent_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "SILENCE_S", 0.02)
+
+    async def script(client: Client) -> None:
+        await client.hello()
+        first = await client.hear("send")
+        assert await client.hear("send") == first, "it is not known which run answers"
+        await client.events(1, STARTED, delta("One"))
+        while (await client.hear("resume"))["after"] != 2:
+            pass
+        await client.events(3, DONE)
+
+    async with fake_gateway(script) as gateway:
+        assert texts(await ask(gateway)) == "One"
+
+
+async def test_a_refusal_that_passes_is_outlived(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "RESUME_GAP_S", 0.02)
+
+    async def script(client: Client) -> None:
+        await client.hello()
+        await client.accept()
+        await client.events(2, DONE)
+        await client.hear("resume")
+        refusal = {"code": "storage.unavailable", "message": "Later.", "retryable": True}
+        await client.say(type="error", run_id="r1", **refusal)
+        await client.hear("resume")
+        await client.events(1, STARTED, DONE)
+
+    async with fake_gateway(script) as gateway:
+        assert (await ask(gateway))[-1] == DONE
+
+
+GONE = {
+    "type": "error",
+    "code": "not_resumable",
+    "message": "This answer can no longer be replayed.",
+    "retryable": False,
+    "run_id": "r1",
+}
+STORED = {"message_id": "m2", "content": "One, two", "emotion": "happy", "end": "interrupted"}
+REPLACED = [
+    {"type": "replaced", "message": STORED},
+    {"type": "done", "message_id": "m2", "reason": "interrupted", "saved": True},
+]
+
+
+async def test_the_stored_message_stands_for_an_answer_that_is_gone() -> None:
+    async def first(client: Client) -> None:
+        await client.hello()
+        await client.accept()
+        await client.events(1, STARTED, delta("One"))
+
+    async def second(client: Client) -> None:
+        await client.hello()
+        await client.hear("resume")
+        await client.say(**GONE, stored=STORED)
+
+    async with fake_gateway(first, second) as gateway:
+        assert (await ask(gateway))[2:] == REPLACED
+
+
+async def test_a_stored_message_too_large_for_a_frame_is_fetched() -> None:
+    body = orjson.dumps({**GONE, "stored": STORED})
+    async with served(body) as (origin, _):
+
+        async def script(client: Client) -> None:
+            await client.hello()
+            await client.accept()
+            fields = spilled(body, f"{origin}/x", of="error")
+            del fields["first_seq"], fields["last_seq"]
+            await client.say(**fields)
+
+        async with fake_gateway(script) as gateway:
+            assert await ask(gateway) == REPLACED
+
+
+async def test_an_answer_that_is_gone_and_was_not_stored_is_told_in_the_servers_words() -> None:
+    async def script(client: Client) -> None:
+        await client.hello()
+        await client.accept()
+        await client.say(**GONE)
+
+    async with fake_gateway(script) as gateway:
+        with pytest.raises(CommandFailedError, match="no longer be replayed"):
+            await ask(gateway)
 
 
 # Payloads

@@ -52,6 +52,15 @@ async def play(path: Path, **options: Any) -> list[Any]:
 # Writing and reading
 
 
+def test_what_was_dropped_is_not_in_the_next_recording(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "r", clock=lambda: 0.0)
+    recorder.add({"type": "content.delta", "text": "half"})
+    recorder.drop()
+    recorder.add(STARTED)
+    recorder.add(DONE)
+    assert [each.event.type for each in read_recording(tmp_path / "r")] == ["started", "done"]
+
+
 def test_times_are_between_events_and_begin_with_the_first(tmp_path: Path) -> None:
     ticks = iter([100.0, 100.25, 101.0])
     path = record(
