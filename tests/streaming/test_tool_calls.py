@@ -1,6 +1,7 @@
 import itertools
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -824,8 +825,5 @@ def test_odd_chunks_raise_nothing_but_parse_errors(
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 def test_any_bytes_are_a_chunk_or_a_parse_error(data: bytes) -> None:
-    try:
-        decoded = decode_chunk(data)
-    except ParseError:
-        return
-    ToolCallAccumulator().feed(decoded)
+    with suppress(ParseError):  # also one that says that the provider told of an error
+        ToolCallAccumulator().feed(decode_chunk(data))
