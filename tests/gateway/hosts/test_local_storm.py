@@ -148,7 +148,7 @@ async def fail_at_times(storm: Storm) -> None:
 
 
 async def rage_on(storm: Storm, raging: list[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
-    """Wait for a while, on a slow machine for longer; return the tasks that have ended, none if all is well."""
+    """Wait for a while, longer on a slow machine; return the tasks that have ended: none if all is well."""
     loop = asyncio.get_running_loop()
     enough, until = len(storm.runs) + RUNS, loop.time() + STORM_S_MAX
     done, _ = await asyncio.wait(raging, timeout=STORM_S)
