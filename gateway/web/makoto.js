@@ -743,7 +743,6 @@ class Connection {
   #leave() {
     this.#line = null;
     this.#opened = deferred();
-    this.#timers.stop("open");
     if (this.#clock.now() - this.#readyAt >= STABLE) this.#attempts = 0;
   }
 

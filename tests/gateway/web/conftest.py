@@ -1,6 +1,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,22 +43,29 @@ def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def start_server(tmp_path: Path, signing_key: Path) -> Iterator[StartServer]:
     """Starts gateways with settings such as `scripted_pace="20"`."""
+    with servers(tmp_path, signing_key) as start:
+        yield start
+
+
+@contextmanager
+def servers(folder: Path, signing_key: Path) -> Iterator[StartServer]:
+    """Yield what starts gateways, each in a folder of its own; stop them in the end."""
     started: list[GatewayServer] = []
 
     def start(**settings: str) -> GatewayServer:
-        folder = tmp_path / f"gateway{len(started)}"
-        folder.mkdir()
         named = {f"MAKOTO_{name.upper()}": value for name, value in settings.items()}
-        server = GatewayServer(folder, named)
-        server.data.mkdir(mode=0o700)
+        server = GatewayServer(folder / f"gateway{len(started)}", named)
+        server.data.mkdir(mode=0o700, parents=True)
         shutil.copy(signing_key, server.data)
         started.append(server)
         server.start()
         return server
 
-    yield start
-    for server in started:
-        server.stop()
+    try:
+        yield start
+    finally:
+        for server in started:
+            server.stop()
 
 
 @pytest.fixture

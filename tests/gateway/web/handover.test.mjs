@@ -364,6 +364,29 @@ test("a second goaway behind the first changes nothing, one on the new connectio
   assert.deepEqual(world.sockets.map(({ closed }) => closed), [true, true, false]);
 });
 
+test("a goaway while the next connection is being made does not make another one", async () => {
+  const world = await makeConnected();
+  const [old] = world.sockets;
+  old.say({ type: "goaway", reason: "max_age", deadline: 60_000 });
+  await world.clock.advance(1_000);
+  old.say({ type: "goaway", reason: "deploy", deadline: 60_000 });
+  await world.clock.advance(5_000);
+  assert.equal(world.sockets.length, 2);
+});
+
+test("a hand-over in the middle of another leaves two connections, not three", async () => {
+  const world = await makeConnected();
+  const sessions = world.client.sessions();
+  const first = await world.handOver();
+  const second = await world.handOver();
+  assert.deepEqual(world.sockets.map(({ closed }) => closed), [true, false, false]);
+  assert.deepEqual(second.socket.of("sessions"), first.old.of("sessions"));
+  second.socket.say({ type: "page", id: first.old.last("sessions").id, items: [] });
+  await sessions;
+  await world.clock.advance(1_000);
+  assert.deepEqual(world.sockets.map(({ closed }) => closed), [true, true, false]);
+});
+
 test("after a hand-over the next one is due before the new connection ends", async () => {
   const world = await makeConnected({ random: () => 1 });
   const coming = world.beside();

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
-from tests.gateway.web.conftest import StartServer
+from tests.gateway.web.conftest import servers
 from tests.gateway.web.cutting_proxy import CuttingProxy, Fate, Frame, Line, cutting_proxy
 
 pytestmark = pytest.mark.browser
@@ -162,26 +163,23 @@ class HandOver(Untouched):
                 other.cut()
 
 
-@pytest.fixture
-def proxy() -> Iterator[CuttingProxy]:
-    with cutting_proxy() as proxy:
-        yield proxy
+@pytest.fixture(scope="module")
+def served(
+    tmp_path_factory: pytest.TempPathFactory, signing_key: Path
+) -> Iterator[tuple[CuttingProxy, str]]:
+    """A gateway behind a proxy, and a token for it."""
+    folder = tmp_path_factory.mktemp("cuts")
+    with cutting_proxy() as proxy, servers(folder, signing_key) as start:
+        server = start(scripted_pace="60", live_runs="100", allowed_origins=proxy.origin)
+        proxy.target = server.port
+        yield proxy, server.token("hanako")
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    page = browser.new_page()
-    page.set_default_timeout(60_000)
-    yield page
-    page.close()
-
-
-@pytest.fixture
-def ask(start_server: StartServer, page: Page, proxy: CuttingProxy) -> Ask:
+def ask(browser: Browser, served: tuple[CuttingProxy, str]) -> Iterator[Ask]:
     """Asks the same in one client per plan, all at a time; returns what became of each answer."""
-    server = start_server(scripted_pace="60", live_runs="100", allowed_origins=proxy.origin)
-    proxy.target = server.port
-    token = server.token("hanako")
+    proxy, token = served
+    page = browser.new_page()
     page.route("**/web/page.js", lambda route: route.abort())  # the clients alone shall talk
     page.goto(proxy.origin)
 
@@ -192,7 +190,8 @@ def ask(start_server: StartServer, page: Page, proxy: CuttingProxy) -> Ask:
         answers: dict[str, Answer] = page.evaluate(ASK, asked)
         return answers
 
-    return ask_all
+    yield ask_all
+    page.close()
 
 
 def check(answers: dict[str, Answer]) -> None:
