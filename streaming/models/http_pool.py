@@ -124,12 +124,18 @@ class ConnectionPool:
         sock = await aiohappyeyeballs.start_connection(
             addresses, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, interleave=1, loop=loop
         )
-        _, connection = await loop.create_connection(
-            lambda: _Connection(self),
-            sock=sock,
-            ssl=self._tls,
-            server_hostname=host if self._tls else None,
-        )
+        connection = _Connection(self)
+        try:
+            await loop.create_connection(
+                lambda: connection,
+                sock=sock,
+                ssl=self._tls,
+                server_hostname=host if self._tls else None,
+            )
+        except BaseException:
+            # It is closed; but one that had just opened is not told of its end by uvloop.
+            self.forget(connection)
+            raise
         return connection
 
 

@@ -467,6 +467,25 @@ async def test_a_connection_made_after_the_pool_was_closed_is_not_used(
 # Connecting
 
 
+async def test_a_request_that_is_cancelled_as_its_connection_opens_leaves_none_open(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop does not tell a protocol that its connection has ended if nobody was given it yet."""
+    async with serve(answer) as (_, pool):
+        take_in = pool.opened
+
+        def take_in_and_cancel(connection: http_pool._Connection) -> None:
+            take_in(connection)
+            asking.cancel()
+
+        monkeypatch.setattr(pool, "opened", take_in_and_cancel)
+        asking = asyncio.create_task(pool.exchange(REQUEST))
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        async with asyncio.timeout(5):
+            await pool.aclose()
+
+
 async def test_the_server_is_told_its_name_and_the_protocol(certificate: Certificate) -> None:
     names: list[str | None] = []
     protocols: list[str | None] = []
