@@ -662,7 +662,10 @@ class Connection {
     this.ready = line.ready;
     this.#readyAt = this.#clock.now();
     this.#refusals = 0;
-    this.#handOverIn(line.untilBefore(line.ready.connection_expires_at, HANDOVER_MARGIN));
+    this.#timers.after("open", line.untilBefore(line.ready.connection_expires_at, HANDOVER_MARGIN), () => {
+      this.#attempts = 0;
+      this.#open();
+    });
     if (before) this.#overlap(before);
     else this.#set("ready");
     this.#opened.resolve(line.ready);
@@ -670,17 +673,18 @@ class Connection {
   }
 
   #hear(line, frame) {
-    if (frame?.type === "goaway" && line === this.#line && !this.#next) {
-      const spread = Math.min(GOAWAY_SPREAD, Math.max(0, line.until(frame.deadline)) / 2);
-      this.#handOverIn(this.#options.random() * spread);
-    }
+    if (frame?.type === "goaway" && line === this.#line && !this.#next) this.#goAway(frame.deadline);
     this.#heard.frame(frame, line);
   }
 
   // Handing over
 
-  #handOverIn(ms) {
-    this.#timers.after("open", ms, () => this.#open());
+  /** Hand over soon: jittered, and ever later if every connection is sent away at once. */
+  #goAway(deadline) {
+    this.#calm();
+    const spread = Math.min(GOAWAY_SPREAD, this.#line.until(deadline) / 2);
+    const wait = Math.max(this.#options.random() * spread, this.#backoff());
+    this.#timers.after("open", wait, () => this.#open());
   }
 
   #overlap(before) {
@@ -726,7 +730,7 @@ class Connection {
     else if (this.#old && verdict !== "stop") this.#goBack();
     else this.#leave();
     if (this.#line) { // only the hand-over has failed
-      if (verdict !== "stop") this.#handOverIn(this.#backoff(verdict, error));
+      if (verdict !== "stop") this.#timers.after("open", this.#backoff(verdict, error), () => this.#open());
       return;
     }
     if (verdict === "token") this.#refusals++;
@@ -743,6 +747,11 @@ class Connection {
   #leave() {
     this.#line = null;
     this.#opened = deferred();
+    this.#calm();
+  }
+
+  /** A connection that has held for a while starts the backoff anew. */
+  #calm() {
     if (this.#clock.now() - this.#readyAt >= STABLE) this.#attempts = 0;
   }
 

@@ -52,7 +52,7 @@ test("the time of the end is by the server's clock", async () => {
   assert.equal(world.sockets.length, 2);
 });
 
-for (const [random, deadline, at] of [[1, 60_000, 2_000], [0.5, 60_000, 1_000], [1, 1_000, 500], [1, -5, 0]]) {
+for (const [random, deadline, at] of [[1, 60_000, 2_000], [0.5, 60_000, 1_000], [1, 1_000, 500], [1, -5, 500], [0, 60_000, 0]]) {
   test(`goaway in ${deadline} ms is followed after ${at} ms (random ${random})`, async () => {
     const world = await makeConnected({ random: () => random });
     world.socket().say({ type: "goaway", reason: "deploy", deadline });
@@ -224,7 +224,7 @@ test("a next connection that fails leaves the old one, and is tried again with g
     await world.clock.advanceUntil(() => world.sockets.length > made);
     pauses.push(world.clock.now() - began);
   }
-  assert.deepEqual(pauses, [500, 1_000, 2_000, 4_000, 8_000]);
+  assert.deepEqual(pauses, [1_000, 2_000, 4_000, 8_000, 16_000]);
   assert.equal(world.client.state, "ready");
   assert.equal(world.sockets[0].closed, false);
   world.client.sessions().catch(() => {});
@@ -362,6 +362,25 @@ test("a second goaway behind the first changes nothing, one on the new connectio
   assert.equal(second.old, first.socket);
   await world.clock.advance(5_000);
   assert.deepEqual(world.sockets.map(({ closed }) => closed), [true, true, false]);
+});
+
+test("a server that sends every connection away is asked ever more slowly", async () => {
+  const world = await makeConnected({ random: () => 1 });
+  const waits = [];
+  for (let sent = 0; sent < 6; sent++) {
+    const began = world.clock.now();
+    const coming = world.beside();
+    world.socket().say({ type: "goaway", reason: "deploy", deadline: began + 600_000 });
+    await world.clock.advanceUntil(() => world.sockets.length === sent + 2);
+    waits.push(world.clock.now() - began);
+    (await coming).onopen();
+    world.socket().say({ ...READY, ...FOREVER, server_time: world.clock.now() });
+  }
+  assert.deepEqual(waits, [2_000, 2_000, 2_000, 4_000, 8_000, 16_000]);
+  await world.clock.advance(10_000);
+  world.socket().say({ type: "goaway", reason: "deploy", deadline: world.clock.now() + 600_000 });
+  await world.clock.advance(2_000);
+  assert.equal(world.sockets.length, 8);
 });
 
 test("a goaway while the next connection is being made does not make another one", async () => {
