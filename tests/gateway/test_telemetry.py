@@ -147,7 +147,9 @@ def test_the_chatter_of_the_server_is_left_out(stream: io.StringIO) -> None:
     assert [line["message"] for line in lines(stream)] == ["trouble"]
 
 
-@pytest.mark.parametrize("name", ["botocore.parsers", "aiobotocore.endpoint", "openai._base_client"])
+@pytest.mark.parametrize(
+    "name", ["botocore.parsers", "aiobotocore.endpoint", "openai._base_client"]
+)
 def test_what_an_sdk_was_told_is_left_out_even_at_debug(stream: io.StringIO, name: str) -> None:
     set_up_logs("debug", stream=stream)
     logging.getLogger(name).debug("the whole answer")
