@@ -57,6 +57,11 @@ generate: $(DEV) ## write what is made from the code: JSON Schema, AsyncAPI, Typ
 
 install: $(RUN) ## only install what the gateway needs
 
+SECONDS ?= 60
+CLIENTS ?= 100
+chaos: $(DEV) ## break a real server for SECONDS=60, with CLIENTS=100, and judge what its clients saw
+	$(BIN)/python -m tests.promises.nemesis --seconds $(SECONDS) --clients $(CLIENTS) $(if $(SEED),--seed $(SEED))
+
 bench: $(DEV) ## measure the parser and the gateway beside others, interleaved; prints ratios
 	$(BIN)/python -m bench
 

@@ -49,7 +49,7 @@ class Obeyed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """A frame arrived; of a `payload` the frame that it stands for."""
+    """A frame arrived; of a `payload` the frame that it stands for, unless that could not be fetched."""
 
     at: float
     user: str
@@ -229,7 +229,7 @@ def _numbered(history: History) -> Iterator[Broken]:
         if isinstance(each, Said) and each.command["type"] == "resume":
             reader = each.connection, each.command["run_id"]
             last[reader] = max(last[reader], each.command["after"])
-        elif isinstance(each, Heard) and each.frame["type"] == "events":
+        elif isinstance(each, Heard) and "first_seq" in each.frame:
             reader, first = (each.connection, each.frame["run_id"]), each.frame["first_seq"]
             if not 1 <= first <= last[reader] + 1:
                 what = f"{reader[1]}: {first} came after {last[reader]} on {each.connection}"

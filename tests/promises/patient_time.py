@@ -15,12 +15,12 @@ class _PatientSelector(selectors.DefaultSelector):
     def __init__(self, patience_s: float) -> None:
         super().__init__()
         self.now = 1_000.0
-        self._patience_s = patience_s
+        self.patience_s = patience_s
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout == 0:
             return super().select(0)
-        wait = STUCK_AFTER_S if timeout is None else min(timeout, self._patience_s)
+        wait = STUCK_AFTER_S if timeout is None else min(timeout, self.patience_s)
         ready = super().select(wait)
         if not ready and timeout is None:
             raise RuntimeError("the test waits for something that never comes")
@@ -43,3 +43,7 @@ class PatientLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._patient.now
+
+    def be_patient(self, patience_s: float) -> None:
+        """Wait for so long from now on."""
+        self._patient.patience_s = patience_s
