@@ -8,7 +8,7 @@ DEV    := $(VENV)/.dev-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test check format lint types contracts generate bench lock deploy aws-local clean
+.PHONY: help install serve test chaos check format lint types contracts generate bench lock deploy aws-local clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'

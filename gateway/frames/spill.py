@@ -65,6 +65,7 @@ class Spill:
         id: str | None = None,  # noqa: A002 - the wire's own word
         run_id: str | None = None,
         seq: int | None = None,
+        volatile: bool | None = None,
     ) -> bytes:
         """Return the frame that stands for a kept one, with a fresh URL.
 
@@ -75,6 +76,7 @@ class Spill:
             id: the command's id, of a page.
             run_id: of events and errors.
             seq: the number of the one event.
+            volatile: true if that event could not be logged.
         """
         signed = self._blobs.sign_download(owner, ref, now=self._clock())
         return PayloadAnswer(
@@ -87,6 +89,7 @@ class Spill:
             first_seq=seq,
             last_seq=seq,
             id=id,
+            volatile=volatile,
         ).encode()
 
     async def fetch(self, ref: BlobRef) -> bytes:

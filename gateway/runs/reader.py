@@ -67,11 +67,18 @@ class Reader:
         feed, first = self._feed, self._cursor + 1
         events = next_events(feed.events, self._cursor, feed.kept)
         self._cursor += len(events) or 1
+        volatile = feed.volatile_after is not None and self._cursor > feed.volatile_after
         if not events:
             ref = feed.events[first - 1]
             assert isinstance(ref, BlobRef)
-            return feed.spill.announce(feed.owner, ref, of="events", run_id=feed.run_id, seq=first)
-        volatile = feed.volatile_after is not None and self._cursor > feed.volatile_after
+            return feed.spill.announce(
+                feed.owner,
+                ref,
+                of="events",
+                run_id=feed.run_id,
+                seq=first,
+                volatile=volatile or None,
+            )
         return events_frame(feed.run_id, first, events, volatile=volatile)
 
     def _go_on(self, waited: asyncio.Future[None]) -> None:

@@ -56,7 +56,15 @@ class Finisher:
         for wait in (*RETRIES_S, None):
             try:
                 following = await self._store.of(live.owner).runs.finish(completion)
-            except (NotRunOwnerError, LogSlotTakenError):
+            except LogSlotTakenError:
+                if live.volatile:
+                    # An append that seemed refused was kept after all. Nobody else has the run: its
+                    # readers are told now, and whoever meets it when its lease is over seals it.
+                    self._tell(live, outcome, usage, saved=False)
+                else:
+                    self.tell_lost(live)
+                return None
+            except NotRunOwnerError:
                 self.tell_lost(live)
                 return None
             except StorageError:

@@ -302,7 +302,7 @@ export class Run extends Source {
       }
       this.#brokenPayloads = 0;
       this.#watch(SILENCE);
-      return frame;
+      return payload.volatile ? { ...frame, volatile: true } : frame;
     } catch (error) {
       this.#inbox.length = 0; // all beyond a gap now; the resume brings them again
       if (++this.#brokenPayloads >= TRIES) this.fail(error);

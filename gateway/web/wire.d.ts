@@ -379,6 +379,8 @@ export interface Payload {
   last_seq?: number;
   /** The command it answers, for `page`. */
   id?: string;
+  /** As in `events`; the body, which was stored before, does not say it. */
+  volatile?: boolean;
 }
 
 /** Stored things: the answer to `history`, `sessions`, `session`, `memories` and `forget`. */

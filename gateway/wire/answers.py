@@ -140,6 +140,7 @@ class Payload(Answer):
         first_seq: as in the frame it stands for.
         last_seq: as in the frame it stands for.
         id: the command it answers, for `page`.
+        volatile: as in `events`; the body, which was stored before, does not say it.
     """
 
     type: Literal["payload"] = "payload"
@@ -152,6 +153,7 @@ class Payload(Answer):
     first_seq: int | None = None
     last_seq: int | None = None
     id: str | None = None
+    volatile: bool | None = None
 
 
 class MessageItem(BaseModel):

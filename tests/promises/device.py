@@ -328,9 +328,13 @@ class Device:
             status = type(error).__name__
         if status == "200":
             frame = orjson.loads(body)
+            if payload.get("volatile"):
+                frame["volatile"] = True
             link.note(frame)
             if frame["type"] == "events":
                 await self._apply(link, frame)
+            elif frame["type"] == "error":  # `not_resumable` with a long text
+                await self._refused(link, frame)
             return
         self._day.faults[f"payload not fetched: {status}"] += 1
         link.note(payload)

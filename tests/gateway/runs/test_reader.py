@@ -197,6 +197,14 @@ async def test_a_gone_connection_is_not_logged(fed: Fed, caplog: pytest.LogCaptu
 # Counting
 
 
+async def test_a_payload_says_whether_its_event_could_be_logged(fed: Fed) -> None:
+    fed.feed.events += [BlobRef(key=key, bytes=20_000, sha256="0" * 64) for key in ("a", "b")]
+    fed.feed.volatile_after = 1
+    fed.feed.advance(2)
+    fed.feed.follow("c1", after=0)
+    assert [frame.get("volatile") for frame in fed.transport.answers("c1")] == [None, True]
+
+
 async def test_a_payload_that_cannot_be_signed_ends_its_reader(
     fed: Fed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

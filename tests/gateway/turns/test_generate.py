@@ -506,6 +506,26 @@ async def test_a_run_that_was_claimed_by_another_is_not_generated(tmp_path: Path
         assert chat.events(accepted["run_id"]) == []
 
 
+async def test_a_log_that_kept_what_it_seemed_to_refuse_still_ends_the_answer(
+    chat: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_run, "VOLATILE_AFTER_S", 0.0)
+    monkeypatch.setattr(live_run, "RETRY_LOG_EVERY_S", 0.0)
+    log = chat.store.inner._journal
+    real = log.append
+
+    def append(entry, *, claimed_by, acknowledge):  # type: ignore[no-untyped-def] # as `RunLog`
+        def lose(error: Exception | None) -> None:
+            acknowledge(StorageUnavailableError("lost"))
+
+        real(entry, claimed_by=claimed_by, acknowledge=acknowledge if entry.first == 1 else lose)
+
+    monkeypatch.setattr(log, "append", append)
+    accepted = await chat.talk("Hi")
+    assert chat.text(accepted["run_id"]) == "Hello."
+    assert chat.done(accepted["run_id"])["saved"] is False
+
+
 async def test_a_log_that_refuses_shows_the_answer_and_says_that_it_is_not_saved(
     chat: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
