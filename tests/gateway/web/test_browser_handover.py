@@ -42,6 +42,7 @@ def test_connections_that_live_shorter_than_an_answer_are_never_missed(
     chat.page.on("websocket", lambda socket: sockets.append(socket))
     chat.page.evaluate(_NOTE_STATES)
     chat.say(LONG)
+    chat.wait_for_text(60)
     chat.wait_until_idle()
     assert sentences(chat.texts.inner_text()) == list(range(1, 26))
     expect(chat.replies).to_have_count(1)

@@ -211,7 +211,8 @@ async def test_faults_on_the_way_are_not_seen(
     assert process.text() == TEXT
     arrived = api.arrived("c1")
     doubled = sum(one == next_one for one, next_one in pairwise(arrived))
-    assert doubled >= (3 if fault in (Fault.LOSE_REPLY, Fault.HANG_AFTER) else 0)
+    # Two at least: on a busy machine all may have been said when the third fault is set.
+    assert doubled >= (2 if fault in (Fault.LOSE_REPLY, Fault.HANG_AFTER) else 0)
 
 
 async def test_an_abandoned_invocation_posts_nothing_more(api: FakeApi, process: Process) -> None:
