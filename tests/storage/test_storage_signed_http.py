@@ -13,6 +13,7 @@ import pytest
 from storage import signed_http
 from storage.signed_http import THREADS, NoAnswerError, Response, SignedEndpoint, url_at_aws
 from storage.sigv4 import Credentials
+from tests.engines import processes
 from tests.engines.fault_proxy import THROTTLE, Fault, FaultProxy, fault_proxy
 from tests.engines.processes import Engine
 from tests.streaming.models.certificate import Certificate, issue
@@ -145,6 +146,28 @@ async def test_idle_connections_can_be_dropped(proxy: FaultProxy, endpoint: Sign
     await ask(endpoint)
 
     assert proxy.connections == 2
+
+
+async def test_a_request_under_way_ends_with_its_connection_when_all_is_closed() -> None:
+    # An engine of its own has no tables: their names would come at five bytes a second.
+    with (
+        processes.dynoxide() as engine,
+        fault_proxy(engine) as proxy,
+        closing(endpoint_at(proxy.url)) as endpoint,
+    ):
+        proxy.fail("ListTables", Fault.TRICKLE)
+        asking = asyncio.create_task(ask(endpoint))
+        async with asyncio.timeout(5):
+            while not proxy.asked:
+                await asyncio.sleep(0.01)
+        endpoint.close()
+        async with asyncio.timeout(30):
+            await asking
+            while proxy._sockets:
+                await asyncio.sleep(0.01)
+
+        with pytest.raises(RuntimeError):
+            await endpoint.ask(HEADERS, b"{}")
 
 
 async def test_nothing_is_asked_when_all_is_closed(endpoint: SignedEndpoint) -> None:
