@@ -16,29 +16,25 @@ from gateway.bootstrap.door import (
     open_door,
 )
 from gateway.bootstrap.generation import make_generator
-from gateway.bootstrap.handlers import Foundation, make_recovery
-from gateway.frames.pace import PER_WRITE, Pace
+from gateway.bootstrap.handlers import Foundation, make_live_runs, make_recovery
+from gateway.frames.pace import PER_WRITE
 from gateway.frames.spill import Spill
 from gateway.identity.admission import Admission
 from gateway.identity.verifier import TokenVerifier
 from gateway.jobs.reply import ReplyJob
 from gateway.jobs.seal import SealJob
 from gateway.runs.join import SharedResumer
-from gateway.runs.live_run import LiveRun
-from gateway.runs.live_runs import LiveRuns
 from gateway.runs.replay import Replayer
 from gateway.runs.run_starter import RunStarter
 from gateway.runs.transport import Transport
 from gateway.settings import Settings, read_settings, variable
 from gateway.turns.seal import Sealer
-from storage import ttl
 from storage.blobs.blob_store import BlobStore
 from storage.blobs.s3 import open_s3_blobs
 from storage.dynamodb.client import DynamoClient
 from storage.dynamodb.sdk_client import SdkClient
 from storage.dynamodb.store import DynamoStore
 from storage.keys import IdSource
-from storage.records import Owner, Run
 from streaming.models.chat_model import ChatModel
 
 HEARTBEAT_S = 240.0
@@ -155,25 +151,15 @@ def make_foundation(
     spill = Spill(store=store, blobs=blobs, clock=clock)
     replayer = Replayer(store=store, transport=transport, spill=spill, clock=clock)
 
-    def make_live(owner: Owner, run: Run) -> LiveRun:
-        return LiveRun(
-            owner=owner,
-            run=run,
-            claimed_by=run.claimed_by or ids.new(),
-            log=store.of(owner).log,
-            transport=transport,
-            spill=spill,
-            spill_until=clock() + ttl.SPILL,
-            pace=Pace(PER_WRITE),
-        )
-
     return AwsFoundation(
         settings=backend.settings,
         store=store,
         blobs=blobs,
         transport=transport,
         admission=backend.admission,
-        live=LiveRuns(make_live),
+        live=make_live_runs(
+            store=store, transport=transport, spill=spill, ids=ids, clock=clock, pace=PER_WRITE
+        ),
         finder=SharedResumer(store=store, replayer=replayer, new_id=ids.new, clock=clock),
         replayer=replayer,
         spill=spill,

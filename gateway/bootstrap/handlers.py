@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from gateway.account.account import Account
 from gateway.app import Gateway
+from gateway.frames.pace import Pace, PaceRules
 from gateway.frames.spill import Spill
 from gateway.identity.admission import Admission
+from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.run_starter import RunStarter
 from gateway.runs.transport import Transport
@@ -18,9 +20,10 @@ from gateway.turns.following import Following, RunFinder
 from gateway.turns.recover import Recovery
 from gateway.turns.seal import Sealer
 from gateway.turns.uploads import Uploads
+from storage import ttl
 from storage.blobs.blob_store import BlobStore
 from storage.keys import IdSource
-from storage.records import Claim, Connection, RunReader
+from storage.records import Claim, Connection, Owner, Run, RunReader
 from storage.repositories import Store
 
 
@@ -38,6 +41,41 @@ class Foundation:
     spill: Spill
     ids: IdSource
     clock: Callable[[], float]
+
+
+def make_live_runs(
+    *,
+    store: Store,
+    transport: Transport,
+    spill: Spill,
+    ids: IdSource,
+    clock: Callable[[], float],
+    pace: PaceRules | None = None,
+) -> LiveRuns:
+    """Return the runs of a process, none yet.
+
+    Args:
+        store: holds their logs.
+        transport: what their readers are posted with.
+        spill: keeps what is too large for a frame.
+        ids: makes the claims of those that are not claimed yet.
+        clock: Unix time in seconds.
+        pace: the rhythm of their writes; `None` where those cost nothing.
+    """
+
+    def make(owner: Owner, run: Run) -> LiveRun:
+        return LiveRun(
+            owner=owner,
+            run=run,
+            claimed_by=run.claimed_by or ids.new(),
+            log=store.of(owner).log,
+            transport=transport,
+            spill=spill,
+            spill_until=clock() + ttl.SPILL,
+            pace=Pace(pace) if pace else None,
+        )
+
+    return LiveRuns(make)
 
 
 def make_gateway(

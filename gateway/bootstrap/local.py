@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.bootstrap.generation import make_generator, open_model
-from gateway.bootstrap.handlers import Foundation
+from gateway.bootstrap.handlers import Foundation, make_live_runs
 from gateway.bootstrap.identity import make_verifier
 from gateway.frames.spill import Spill
 from gateway.identity.admission import Admission
@@ -17,17 +17,13 @@ from gateway.identity.handshake import HandshakePolicy
 from gateway.identity.local_issuer import LocalIssuer
 from gateway.identity.local_key import load_or_create_key
 from gateway.identity.verifier import TokenVerifier
-from gateway.runs.live_run import LiveRun
-from gateway.runs.live_runs import LiveRuns
 from gateway.runs.replay import Replayer
 from gateway.runs.resume import Resumer
 from gateway.runs.transport import Transport
 from gateway.settings import Settings, SettingsError
 from gateway.turns.generate import Generator
-from storage import ttl
 from storage.blobs.files import FileBlobs, open_file_blobs
 from storage.keys import IdSource
-from storage.records import Owner, Run
 from storage.sqlite.store import SqliteStore, open_store
 from streaming.models.chat_model import ChatModel
 
@@ -84,18 +80,7 @@ async def open_foundation(
     ids = IdSource(clock, random_bytes)
     spill = Spill(store=store, blobs=blobs, clock=clock)
 
-    def make_live(owner: Owner, run: Run) -> LiveRun:
-        return LiveRun(
-            owner=owner,
-            run=run,
-            claimed_by=run.claimed_by or ids.new(),
-            log=store.of(owner).log,
-            transport=transport,
-            spill=spill,
-            spill_until=clock() + ttl.SPILL,
-        )
-
-    live = LiveRuns(make_live)
+    live = make_live_runs(store=store, transport=transport, spill=spill, ids=ids, clock=clock)
     return LocalFoundation(
         settings=settings,
         store=store,

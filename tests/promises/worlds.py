@@ -13,8 +13,8 @@ import orjson
 from gateway.app import Gateway
 from gateway.bootstrap.aws import AwsFoundation, make_reply_job, make_seal_job
 from gateway.bootstrap.generation import make_generator
-from gateway.bootstrap.handlers import Foundation, make_gateway, make_recovery
-from gateway.frames.pace import PER_WRITE, Pace
+from gateway.bootstrap.handlers import Foundation, make_gateway, make_live_runs, make_recovery
+from gateway.frames.pace import PER_WRITE
 from gateway.frames.spill import Spill
 from gateway.hosts.local.run_tasks import RunTasks
 from gateway.jobs.seal import RunAliveError
@@ -26,7 +26,7 @@ from gateway.runs.resume import Resumer
 from gateway.settings import Settings
 from storage.errors import StorageUnavailableError
 from storage.keys import IdSource, run_id
-from storage.records import Connection, Owner, Run
+from storage.records import Connection, Owner
 from tests.gateway.runs.fakes import NOW, FakeBlobs
 from tests.promises.faults import Faults, FaultyStore
 from tests.promises.history import Happening, History, Obeyed, Said, Stored, Trouble
@@ -274,18 +274,13 @@ class OneProcess(World):
         ids = IdSource(self.clock, self.random_bytes)
         spill = Spill(store=store, blobs=self.blobs, clock=self.clock)  # type: ignore[arg-type]
 
-        def make_live(owner: Owner, run: Run) -> LiveRun:
-            return LiveRun(
-                owner=owner,
-                run=run,
-                claimed_by=run.claimed_by or ids.new(),
-                log=store.of(owner).log,
-                transport=transport,
-                spill=spill,
-                spill_until=self.clock() + 10**5,
-            )
-
-        live = LiveRuns(make_live)
+        live = make_live_runs(
+            store=store,  # type: ignore[arg-type] # obeys like a store
+            transport=transport,
+            spill=spill,
+            ids=ids,
+            clock=self.clock,
+        )
         replayer = Replayer(store=store, transport=transport, spill=spill, clock=self.clock)
         on = Foundation(
             settings=self.settings,
@@ -450,19 +445,14 @@ class ManyProcesses(World):
         ids = IdSource(self.clock, self.random_bytes)
         spill = Spill(store=store, blobs=self.blobs, clock=self.clock)  # type: ignore[arg-type]
 
-        def make_live(owner: Owner, run: Run) -> LiveRun:
-            return LiveRun(
-                owner=owner,
-                run=run,
-                claimed_by=run.claimed_by or ids.new(),
-                log=store.of(owner).log,
-                transport=transport,
-                spill=spill,
-                spill_until=self.clock() + 10**5,
-                pace=Pace(PER_WRITE),
-            )
-
-        live = LiveRuns(make_live)
+        live = make_live_runs(
+            store=store,  # type: ignore[arg-type] # obeys like a store
+            transport=transport,
+            spill=spill,
+            ids=ids,
+            clock=self.clock,
+            pace=PER_WRITE,
+        )
         replayer = Replayer(store=store, transport=transport, spill=spill, clock=self.clock)
         finder = SharedResumer(store=store, replayer=replayer, new_id=ids.new, clock=self.clock)
         on = AwsFoundation(

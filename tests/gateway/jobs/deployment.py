@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway.frames.pace import PER_WRITE, Pace
+from gateway.bootstrap.handlers import make_live_runs
+from gateway.frames.pace import PER_WRITE
 from gateway.frames.spill import Spill
 from gateway.jobs.reply import ReplyJob
 from gateway.jobs.seal import SealJob
 from gateway.runs.join import SharedResumer
 from gateway.runs.live_run import LiveRun
-from gateway.runs.live_runs import LiveRuns
 from gateway.runs.replay import Replayer
 from gateway.turns.accept import Acceptor
 from gateway.turns.conversation import Conversation
@@ -58,19 +58,9 @@ class Process:
         ids = IdSource(clock, secrets.token_bytes)
         spill = Spill(store=store, blobs=deployment.blobs, clock=clock)  # type: ignore[arg-type]
 
-        def make(owner: Owner, run: Run) -> LiveRun:
-            return LiveRun(
-                owner=owner,
-                run=run,
-                claimed_by=run.claimed_by or ids.new(),
-                log=store.of(owner).log,
-                transport=transport,
-                spill=spill,
-                spill_until=clock() + 1_000,
-                pace=Pace(PER_WRITE),
-            )
-
-        self.live = LiveRuns(make)
+        self.live = make_live_runs(
+            store=store, transport=transport, spill=spill, ids=ids, clock=clock, pace=PER_WRITE
+        )
         self.starter = deployment.invocations
         replayer = Replayer(store=store, transport=transport, spill=spill, clock=clock)
         self.resumer = SharedResumer(store=store, replayer=replayer, new_id=ids.new, clock=clock)
