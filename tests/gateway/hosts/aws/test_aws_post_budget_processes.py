@@ -45,7 +45,9 @@ def test_twenty_runs_in_four_processes_keep_a_budget_of_fifty(dynoxide: Engine) 
         one = next(name for name in names if name.startswith("one"))
         rates = {name: len(api.times(name)) / SECONDS for name in names}
         assert rates.pop(one) >= 1.5 * sum(rates.values()) / len(rates)
-        assert max(map(len, map(api.arrived, names))) < 10 * SECONDS
+        # And nobody more than the rhythm of an answer: one at once, ten a second, one at its end.
+        lasted = times[-1] - times[0]
+        assert max(map(len, map(api.arrived, names))) <= 2 + 10 * lasted
 
 
 def post_from_processes(api: ConnectionsApi, dynoxide: Engine) -> None:
