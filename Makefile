@@ -33,9 +33,10 @@ $(DEV): $(BIN)/python requirements-dev.txt pyproject.toml
 serve: $(RUN) ## start the gateway on loopback and print the URL of the demo page
 	@exec $(BIN)/makoto serve
 
+# Where a process of the tests dies the run ends: with `loadgroup`, one in its place would wait for ever.
 test: $(DEV) ## run every test; installs the engines they need when it can
 	@sh tests/install-engines.sh $(VENV)/engines
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup --max-worker-restart=0 $(ARGS)
 
 check: format lint types contracts ## format, lint, strict types, import contracts; changes nothing where CI is set
 
