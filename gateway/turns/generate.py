@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gateway.runs.beat import LEASE_S
 from gateway.runs.live_run import LiveRun
+from gateway.turns.coalescing import Coalescing
 from gateway.turns.finish import Finisher, started
 from gateway.turns.outcome import Outcome, failure, outcome_of
 from gateway.turns.prompt import PromptRules, build_prompt
@@ -41,7 +42,7 @@ class _Attempt:
 
 
 class Generator:
-    """Generates replies, one call of `generate` per run. Shared; keeps nothing between runs.
+    """Generates replies, one call of `generate` per run. Shared; of a run that ended it keeps nothing.
 
     Args:
         store: where the conversation is read.
@@ -75,6 +76,7 @@ class Generator:
         self._new_id = new_id
         self._clock = clock
         self._monotonic = monotonic
+        self._coalescing = Coalescing()
 
     async def generate(self, live: LiveRun) -> Run | None:
         """Generate one reply to its end, whatever happens on the way.
@@ -174,12 +176,16 @@ class Generator:
         attempt.prompt = build_prompt(self._rules.system_text(context.character), context)
         request = ModelRequest(messages=attempt.prompt, function=self._function)
         async with aclosing(self._model.stream(request)) as stream:
-            async for parts in stream:
-                events = attempt.writer.read(parts)
-                if events:
+            with self._coalescing:
+                async for parts in stream:
+                    events = attempt.writer.read(parts)
+                    if not events:
+                        continue
                     if attempt.first_delta is None:
                         attempt.first_delta = self._monotonic()
                     live.emit(events)
+                    if gap := self._coalescing.gap_s:
+                        await asyncio.sleep(gap)
 
     def _usage(self, attempt: _Attempt, outcome: Outcome) -> Usage | None:
         """Return what the reply cost; `None` when the model was not asked, or would not answer."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.runs import live_run
+from gateway.turns import coalescing
 from gateway.turns.generate import estimated_tokens
 from gateway.wire.commands import Resume
 from storage.errors import LogSlotTakenError, StorageUnavailableError, UnstorableTextError
@@ -95,6 +96,23 @@ async def test_text_leaves_while_the_model_still_writes(chat: Exchange) -> None:
     more.set()
     await chat.settle()
     assert chat.text(accepted["run_id"]) == "One two"
+
+
+async def test_among_many_answers_the_first_text_waits_for_nothing_and_stop_stops(
+    chat: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coalescing, "READS_PER_S", 1e-3)
+    monkeypatch.setattr(coalescing, "LONGEST_S", 1e3)
+    chat.model.scripts = [[[FieldDelta("content", "One")], *reply(" two")]]
+    accepted = await chat.send()
+    await wait_for(chat, accepted["run_id"], "One")
+    live = chat.live.find(ANNA, accepted["run_id"])
+    assert live is not None
+    live.cancel()
+    async with asyncio.timeout(5):
+        await chat.settle()
+    assert chat.text(accepted["run_id"]) == "One"
+    assert chat.model.closed == 1
 
 
 async def test_what_the_model_left_out_gets_its_default(chat: Exchange) -> None:
