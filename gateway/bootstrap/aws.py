@@ -16,7 +16,7 @@ from gateway.bootstrap.door import (
     open_door,
 )
 from gateway.bootstrap.generation import make_generator
-from gateway.bootstrap.handlers import Foundation, make_live_runs, make_recovery
+from gateway.bootstrap.handlers import Foundation, make_live_runs, make_recovery, make_sealer
 from gateway.frames.pace import PER_WRITE
 from gateway.frames.spill import Spill
 from gateway.identity.admission import Admission
@@ -28,7 +28,6 @@ from gateway.runs.replay import Replayer
 from gateway.runs.run_starter import RunStarter
 from gateway.runs.transport import Transport
 from gateway.settings import Settings, read_settings, variable
-from gateway.turns.seal import Sealer
 from storage.blobs.blob_store import BlobStore
 from storage.blobs.s3 import open_s3_blobs
 from storage.dynamodb.client import DynamoClient
@@ -187,7 +186,7 @@ def make_seal_job(on: AwsFoundation, *, starter: RunStarter) -> SealJob:
     """Return what ends runs that failed for good."""
     return SealJob(
         store=on.store,
-        sealer=Sealer(store=on.store, spill=on.spill, new_id=on.ids.new, clock=on.clock),
+        sealer=make_sealer(on),
         replayer=on.replayer,
         live=on.live,
         starter=starter,

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from gateway.bootstrap.handlers import prompt_rules
 from gateway.settings import Settings, SettingsError
 from gateway.turns.finish import Finisher
 from gateway.turns.generate import Generator
-from gateway.turns.prompt import PromptRules
 from gateway.turns.reply import ReplyShape
 from storage.keys import IdSource
 from storage.repositories import Store
@@ -33,11 +33,7 @@ def make_generator(
         finisher=Finisher(store=store, clock=clock),
         model=model,
         shape=ReplyShape(emotions=settings.emotions, categories=settings.categories),
-        rules=PromptRules(
-            characters=settings.characters,
-            history_bytes=settings.history_bytes,
-            memories_bytes=settings.memories_bytes,
-        ),
+        rules=prompt_rules(settings),
         new_id=ids.new,
         clock=clock,
         monotonic=time.perf_counter,

@@ -17,6 +17,7 @@ from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
 from gateway.turns.conversation import Conversation
 from gateway.turns.following import Following, RunFinder
+from gateway.turns.prompt import PromptRules
 from gateway.turns.recover import Recovery
 from gateway.turns.seal import Sealer
 from gateway.turns.uploads import Uploads
@@ -133,5 +134,24 @@ def make_gateway(
 
 def make_recovery(on: Foundation, *, starter: RunStarter) -> Recovery:
     """Return what takes up the runs that nobody generates; its `at_start` goes before any connection."""
-    sealer = Sealer(store=on.store, spill=on.spill, new_id=on.ids.new, clock=on.clock)
-    return Recovery(store=on.store, sealer=sealer, live=on.live, starter=starter)
+    return Recovery(store=on.store, sealer=make_sealer(on), live=on.live, starter=starter)
+
+
+def make_sealer(on: Foundation) -> Sealer:
+    """Return what ends the runs whose generation died."""
+    return Sealer(
+        store=on.store,
+        spill=on.spill,
+        rules=prompt_rules(on.settings),
+        new_id=on.ids.new,
+        clock=on.clock,
+    )
+
+
+def prompt_rules(settings: Settings) -> PromptRules:
+    """Return what goes into every prompt."""
+    return PromptRules(
+        characters=settings.characters,
+        history_bytes=settings.history_bytes,
+        memories_bytes=settings.memories_bytes,
+    )

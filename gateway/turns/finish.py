@@ -13,11 +13,14 @@ from gateway.turns.reply import Draft
 from gateway.wire.events import Done, Started, UsageReported
 from storage import ttl
 from storage.errors import LogSlotTakenError, NotRunOwnerError, StorageError
-from storage.records import Completion, LogEntry, Memory, Message, Run, Usage
+from storage.records import Completion, LogEntry, Memory, Message, Owner, Run, Usage
 from storage.repositories import Store
 
 RETRIES_S = (0.1, 0.4, 1.0)
 """Waits between attempts to store the end before it is told as `saved: false`."""
+
+TELL_WITHIN_S = 4.5
+"""How long all these attempts may take together: a store that hangs takes as long for one."""
 
 KEEP_TRYING_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Waits between later attempts; the last one repeats. Until one succeeds the session stays busy."""
@@ -42,8 +45,8 @@ class Finisher:
     ) -> Run | None:
         """Store the end of a run and post it; the caller is the run's one generation.
 
-        Where the storage refuses, the readers get `done{saved: false}` after `RETRIES_S`, and storing
-        goes on until it succeeds: only then the session is free again.
+        Where the storage refuses, the readers get `done{saved: false}` after `RETRIES_S`, where it hangs
+        after `TELL_WITHIN_S`, and storing goes on until it succeeds: only then the session is free again.
 
         Returns:
             The session's next queued run, to be started now, or `None`.
@@ -53,29 +56,38 @@ class Finisher:
             self.tell_lost(live)
             return None
         completion = self._completion(live, draft, outcome, usage)
-        for wait in (*RETRIES_S, None):
-            try:
-                following = await self._store.of(live.owner).runs.finish(completion)
-            except LogSlotTakenError:
-                if live.volatile:
-                    # An append that seemed refused was kept after all. Nobody else has the run: its
-                    # readers are told now, and whoever meets it when its lease is over seals it.
-                    self._tell(live, outcome, usage, saved=False)
-                else:
-                    self.tell_lost(live)
-                return None
-            except NotRunOwnerError:
-                self.tell_lost(live)
-                return None
-            except StorageError:
-                if wait is None:
-                    break
-                await asyncio.sleep(wait)
+        try:
+            async with asyncio.timeout(TELL_WITHIN_S):
+                following = await self._store_end(live.owner, completion)
+        except LogSlotTakenError:
+            if live.volatile:
+                # An append that seemed refused was kept after all. Nobody else has the run: its
+                # readers are told now, and whoever meets it when its lease is over seals it.
+                self._tell(live, outcome, usage, saved=False)
             else:
-                self._tell(live, outcome, usage, saved=not live.volatile)
-                return following
-        self._tell(live, outcome, usage, saved=False)
-        return await self._keep_trying(live, replace(completion, log_until=completion.finished_at))
+                self.tell_lost(live)
+            return None
+        except NotRunOwnerError:
+            self.tell_lost(live)
+            return None
+        except (StorageError, TimeoutError):
+            self._tell(live, outcome, usage, saved=False)
+            return await self._keep_trying(
+                live, replace(completion, log_until=completion.finished_at)
+            )
+        self._tell(live, outcome, usage, saved=not live.volatile)
+        return following
+
+    async def _store_end(self, owner: Owner, completion: Completion) -> Run | None:
+        runs = self._store.of(owner).runs
+        for wait in RETRIES_S:
+            try:
+                return await runs.finish(completion)
+            except (LogSlotTakenError, NotRunOwnerError):
+                raise
+            except StorageError:
+                await asyncio.sleep(wait)
+        return await runs.finish(completion)
 
     def tell_lost(self, live: LiveRun) -> None:
         """End a run that is ours no more for its readers, if its session was forgotten.
@@ -102,11 +114,13 @@ class Finisher:
         for attempt in itertools.count():
             await asyncio.sleep(KEEP_TRYING_S[min(attempt, len(KEEP_TRYING_S) - 1)])
             try:
-                await runs.claim(
-                    completion.run_id,
-                    claimed_by=live.claimed_by,
-                    lease_until=self._clock() + LEASE_S,
-                )
+                if not live.claimed:
+                    await runs.claim(
+                        completion.run_id,
+                        claimed_by=live.claimed_by,
+                        lease_until=self._clock() + LEASE_S,
+                    )
+                    live.claimed = True
                 return await runs.finish(completion)
             except (NotRunOwnerError, LogSlotTakenError):
                 return None
@@ -181,10 +195,19 @@ def completion(
     )
 
 
-def started(run: Run) -> bytes:
-    """Return a run's first event."""
+def started(run: Run, *, model: str | None = None) -> bytes:
+    """Return a run's first event.
+
+    Args:
+        run: that begins.
+        model: who is asked for the reply; `None` if nobody is.
+    """
     return Started(
-        id=run.send_id, session_id=run.session_id, message_id=run.message_id, reply_id=run.reply_id
+        id=run.send_id,
+        session_id=run.session_id,
+        message_id=run.message_id,
+        reply_id=run.reply_id,
+        model=model,
     ).encode()
 
 

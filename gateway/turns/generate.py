@@ -9,16 +9,22 @@ from dataclasses import dataclass
 from gateway.runs.beat import LEASE_S
 from gateway.runs.live_run import LiveRun
 from gateway.turns.coalescing import Coalescing
+from gateway.turns.context import read_context
 from gateway.turns.finish import Finisher, started
 from gateway.turns.outcome import Outcome, failure, outcome_of
 from gateway.turns.prompt import PromptRules, build_prompt
 from gateway.turns.reply import ReplyShape, ReplyWriter
+from gateway.turns.usage import estimated_usage
 from storage.errors import NotRunOwnerError, StorageError, StorageUnavailableError
 from storage.records import Claim, Context, Owner, Run, Usage
 from storage.repositories import Store
 from streaming.models.chat_model import ChatMessage, ChatModel, ModelRequest
 
 CLAIM_WAITS_S = (0.1, 0.4, 1.0)
+"""Waits between attempts to claim a run."""
+
+CLAIM_WITHIN_S = 4.5
+"""How long all these attempts may take together: a store that hangs takes as long for one."""
 
 CLOSE_S = 1.0
 """How long the request to the model has to close when a generation is abandoned."""
@@ -99,10 +105,13 @@ class Generator:
         )
         try:
             if not live.claimed:
-                await self._claim(live)
+                async with asyncio.timeout(CLAIM_WITHIN_S):
+                    await self._claim(live)
         except NotRunOwnerError:
             self._finisher.tell_lost(live)
             return None
+        except TimeoutError:
+            return await self._finisher.give_up(live, failure(StorageUnavailableError()))
         except StorageError as error:
             return await self._finisher.give_up(live, failure(error))
         outcome = await self._answer(live, attempt)
@@ -144,7 +153,8 @@ class Generator:
             live.emit([started(live.run)])
             return Outcome(reason="cancelled")
         generation = asyncio.create_task(self._stream(live, attempt))
-        live.emit([started(live.run)])  # the model is asked before this is written and posted
+        # The model is asked before this is written and posted.
+        live.emit([started(live.run, model=self._model.name)])
         live.stopped_by(generation.cancel)
         try:
             await asyncio.wait({generation})
@@ -160,16 +170,10 @@ class Generator:
         )
 
     async def _read_context(self, owner: Owner, run: Run) -> Context:
-        its = self._store.of(owner)
-        session, asked, earlier, memories = await asyncio.gather(
-            its.sessions.get(run.session_id),
-            its.messages.get(run.message_id),
-            its.messages.turns_before(run.message_id, max_bytes=self._rules.history_bytes),
-            its.memories.newest(max_bytes=self._rules.memories_bytes),
-        )
-        if session is None or asked is None:  # forgotten since
+        context = await read_context(self._store.of(owner), run, self._rules)
+        if context is None:  # forgotten since
             raise StorageUnavailableError("the message is gone")
-        return Context(character=session.character, asked=asked, earlier=earlier, memories=memories)
+        return context
 
     async def _stream(self, live: LiveRun, attempt: _Attempt) -> None:
         context = live.context or await self._read_context(live.owner, live.run)
@@ -201,11 +205,8 @@ class Generator:
             )
         if outcome.reason == "error" and not attempt.writer.draft.content:
             return None
-        return Usage(
-            model=self._model.name,
-            prompt_tokens=sum(estimated_tokens(message.content) for message in attempt.prompt),
-            completion_tokens=estimated_tokens(attempt.writer.draft.content),
-            estimated=True,
+        return estimated_usage(
+            model=self._model.name, prompt=attempt.prompt, content=attempt.writer.draft.content
         )
 
     def _report(
@@ -230,12 +231,3 @@ class Generator:
                 "volatile": live.volatile,
             },
         )
-
-
-def estimated_tokens(text: str) -> int:
-    """Guess how many tokens a text takes where nobody counted: about one for four bytes of UTF-8.
-
-    Source: "What are tokens and how to count them", OpenAI help center, for English; for Japanese,
-    three bytes a character, the guess stays within a factor of two.
-    """
-    return (len(text.encode()) + 3) // 4

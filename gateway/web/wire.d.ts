@@ -501,6 +501,8 @@ export interface Started {
   message_id: string;
   /** What the reply will be stored under. */
   reply_id: string;
+  /** Who is asked for the reply, as the provider calls it; absent if nobody is. */
+  model?: string;
 }
 
 /** Text to append to the answer. */

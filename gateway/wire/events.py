@@ -31,6 +31,7 @@ class Started(Event):
         session_id: where it answers.
         message_id: of the user's message.
         reply_id: what the reply will be stored under.
+        model: who is asked for the reply, as the provider calls it; absent if nobody is.
     """
 
     type: Literal["started"] = "started"
@@ -38,6 +39,7 @@ class Started(Event):
     session_id: str
     message_id: str
     reply_id: str
+    model: str | None = None
 
 
 class ContentDelta(Event):

@@ -68,6 +68,7 @@ async def test_an_answer_comes_field_by_field_and_ends_once(
         "session_id": accepted["session_id"],
         "message_id": accepted["message_id"],
         "reply_id": done["message_id"],
+        "model": "puppet",
     }
     assert [event["value"] for event in events[4:6]] == ["sad", "advice"]
     assert memory["value"] == "likes tea"

@@ -30,6 +30,7 @@ from storage.records import Owner, Run
 from storage.repositories import SharedStore
 from tests.gateway.runs.fakes import ANNA, FakeBlobs, FakeTransport, at
 from tests.gateway.turns.exchange import RULES, SHAPE, TIER, FakeModel
+from tests.storage.dynamodb.clients import opened, signed
 from tests.storage.dynamodb.stores import Tables, new_tables
 
 LIFE_S = 600.0
@@ -64,7 +65,7 @@ class Process:
         self.starter = deployment.invocations
         replayer = Replayer(store=store, transport=transport, spill=spill, clock=clock)
         self.resumer = SharedResumer(store=store, replayer=replayer, new_id=ids.new, clock=clock)
-        sealer = Sealer(store=store, spill=spill, new_id=ids.new, clock=clock)
+        sealer = Sealer(store=store, spill=spill, rules=RULES, new_id=ids.new, clock=clock)
         recovery = Recovery(store=store, sealer=sealer, live=self.live, starter=self.starter)
         self.following = Following(finder=self.resumer, live=self.live, recovery=recovery)
         self.conversation = Conversation(
@@ -210,6 +211,21 @@ class Deployment:
         run = await process.store.of(ANNA).runs.get(run_id)
         assert run is not None
         return run
+
+    async def stored_usage(self, run_id: str) -> dict[str, Any] | None:
+        """What is stored of a run's cost, as the event says it."""
+        async with opened(signed(self._tables.url)) as client:
+            answer = await client.call("Scan", {"TableName": self._tables.data})
+        for item in answer["Items"]:
+            if item["pk"]["S"].endswith("#USAGE") and item["sk"]["S"].endswith(run_id):
+                return {
+                    "type": "usage",
+                    "model": item["model"]["S"],
+                    "prompt_tokens": int(item["prompt_tokens"]["N"]),
+                    "completion_tokens": int(item["completion_tokens"]["N"]),
+                    "estimated": item["estimated"]["BOOL"],
+                }
+        return None
 
     def _post(self, here: str) -> Any:
         async def post(answer: Any) -> None:

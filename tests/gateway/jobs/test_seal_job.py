@@ -22,6 +22,7 @@ async def test_a_run_that_was_never_begun_ends_as_an_error(aws: Deployment) -> N
     assert aws.done(run_id)["error"]["code"] == "internal"
     assert aws.done(run_id)["error"]["retryable"] is True
     assert [event["type"] for event in aws.events(run_id)] == ["started", "done"]
+    assert await aws.stored_usage(run_id) is None
     assert aws.model.requests == []
     await aws.send("s2", session_id=accepted["session_id"])
     await aws.carry_out()
@@ -51,6 +52,34 @@ async def test_a_run_that_died_ends_with_what_was_said(aws: Deployment) -> None:
     assert aws.done(run_id)["reason"] == "interrupted"
     await aws.seal(run_id)
     assert aws.done(run_id)["reason"] == "interrupted"
+
+
+@pytest.mark.parametrize("by", ["the queue of failures", "whoever asks for it"])
+async def test_what_a_run_that_died_cost_is_estimated(aws: Deployment, by: str) -> None:
+    accepted = await aws.send()
+    await aws.carry_out()
+    aws.clock.now += 1  # messages of one session are in the order of their time
+    held(aws, "One", " two")
+    run_id = (await aws.send("s2", session_id=accepted["session_id"]))["run_id"]
+    running = aws.carrying_out()
+    await until(lambda: aws.text(run_id) == "One two")
+    running.cancel()
+    await asyncio.wait({running})
+    aws.clock.now += LEASE_S + 1
+    if by == "the queue of failures":
+        await aws.seal(run_id)
+    else:
+        await aws.resume(run_id, here="c1")
+    *_, usage, done = aws.events(run_id)
+    assert done["reason"] == "interrupted"
+    assert usage == {
+        "type": "usage",
+        "model": "fake",
+        "prompt_tokens": exchange.prompt_tokens(aws.model.requests[1]),
+        "completion_tokens": 2,
+        "estimated": True,
+    }
+    assert await aws.stored_usage(run_id) == usage
 
 
 async def test_one_that_was_cancelled_ends_as_cancelled(aws: Deployment) -> None:

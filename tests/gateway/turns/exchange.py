@@ -2,9 +2,10 @@
 
 import asyncio
 import itertools
+import sqlite3
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,21 +27,27 @@ from gateway.turns.prompt import PromptRules
 from gateway.turns.recover import Recovery
 from gateway.turns.reply import ReplyShape
 from gateway.turns.seal import Sealer
+from gateway.turns.usage import estimated_tokens
 from gateway.wire.answers import Answer
 from gateway.wire.commands import Send
 from storage.errors import StorageUnavailableError
 from storage.keys import IdSource
-from storage.records import Owner, Run
+from storage.records import Owner, Run, Usage
 from storage.repositories import Repositories
-from storage.sqlite.store import SqliteStore, open_store
+from storage.sqlite.store import DATABASE, SqliteStore, open_store
 from streaming.models.chat_model import ModelRequest
-from streaming.parts import FieldDelta, FieldDone, FieldValue, Finished, Part, Usage
+from streaming.parts import FieldDelta, FieldDone, FieldValue, Finished, Part
+from streaming.parts import Usage as Counted
 from tests.gateway.runs.fakes import ANNA, NOW, FakeBlobs, FakeTransport, at
 
 TIER = Tier()
 SHAPE = ReplyShape(emotions=("neutral", "happy"), categories=("general", "story"))
 RULES = PromptRules(
-    characters={"makoto": "You are Makoto.", "誠": "あなたは誠です。"},
+    characters={
+        "makoto": "You are Makoto.",
+        "誠": "あなたは誠です。",
+        "sora": "You are Sora, the sky.",
+    },
     history_bytes=1_000,
     memories_bytes=200,
 )
@@ -56,8 +63,13 @@ def reply(text: str = "Hello.", *, memory: str | None = None) -> list[Step]:
     return [
         [FieldDelta("content", text)],
         [FieldDone("content"), FieldValue("emotion", "happy"), FieldValue("category", "story")],
-        [FieldValue("memory", memory), Usage(12, 3, 15), Finished("stop")],
+        [FieldValue("memory", memory), Counted(12, 3, 15), Finished("stop")],
     ]
+
+
+def prompt_tokens(request: ModelRequest) -> int:
+    """What a prompt is estimated at."""
+    return sum(estimated_tokens(message.content) for message in request.messages)
 
 
 class FakeModel:
@@ -206,6 +218,7 @@ class Exchange:
         self.sealer = Sealer(
             store=self.store,  # type: ignore[arg-type] # obeys like a store
             spill=self.spill,
+            rules=RULES,
             new_id=self.ids.new,
             clock=self.clock,
         )
@@ -322,6 +335,24 @@ class Exchange:
     async def history(self, session_id: str, owner: Owner = ANNA) -> list[tuple[str, str]]:
         page = await self.store.inner.of(owner).messages.page(session_id, before=None, limit=100)
         return [(message.role, message.content) for message in reversed(page.items)]
+
+
+def stored_usage(folder: Path, run_id: str) -> Usage | None:
+    """What the store of that folder keeps of a run's cost."""
+    with closing(sqlite3.connect(folder / DATABASE)) as database:
+        row = database.execute(
+            "SELECT model, prompt_tokens, completion_tokens, estimated FROM usage WHERE run_id = ?",
+            (run_id,),
+        ).fetchone()
+    if row is None:
+        return None
+    model, prompt, completion, estimated = row
+    return Usage(
+        model=model,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        estimated=bool(estimated),
+    )
 
 
 @asynccontextmanager

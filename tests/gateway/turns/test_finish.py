@@ -27,6 +27,7 @@ def test_the_first_event() -> None:
         "message_id": "question-of-run-1",
         "reply_id": "reply-of-run-1",
     }
+    assert orjson.loads(started(RUN, model="fake"))["model"] == "fake"
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,26 @@
 
 import asyncio
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from gateway.turns.finish import started
 from gateway.wire.commands import Resume
 from storage.errors import NotRunOwnerError, StorageUnavailableError
 from storage.keys import run_id
+from storage.records import LogEntry
 from streaming.parts import FieldDelta, FieldDone, FieldValue
 from tests.gateway.runs.fakes import ANNA, BEN, FakeBlobs, at
-from tests.gateway.turns.exchange import Exchange, Step, exchange
+from tests.gateway.turns.exchange import (
+    Exchange,
+    Step,
+    exchange,
+    prompt_tokens,
+    reply,
+    stored_usage,
+)
 
 LARGE = "春" * 4_000  # spilled
 RUN = run_id(ANNA, "s1")
@@ -56,7 +65,8 @@ async def test_a_run_that_was_live_is_interrupted_with_what_was_shown(
         assert chat.model.requests == []
         await resumed(chat)
         events = chat.events(RUN)
-        assert [event["type"] for event in events] == ["started", "content.delta", "done"]
+        types = [event["type"] for event in events]
+        assert types == ["started", "content.delta", "usage", "done"]
         assert events[-1] == {
             "type": "done",
             "reason": "interrupted",
@@ -202,6 +212,80 @@ async def test_an_empty_store_has_nothing_to_recover(
         with caplog.at_level(logging.INFO):
             await chat.recovery.at_start(await chat.store.unfinished())
         assert caplog.records == []
+
+
+# What it cost
+
+
+async def usage_told(chat: Exchange) -> list[dict[str, object]]:
+    await resumed(chat)
+    return [event for event in chat.events(RUN) if event["type"] == "usage"]
+
+
+@pytest.mark.parametrize("end", ["interrupted", "cancelled"])
+async def test_what_a_dead_run_cost_is_estimated_as_for_a_living_one(
+    tmp_path: Path, no_waits: None, end: str
+) -> None:
+    async with exchange(tmp_path) as chat:
+        chat.model.scripts = [reply("One!", memory="Likes tea."), half()]
+        session = (await chat.talk("first", id="s0", character="sora"))["session_id"]
+        await chat.send("second", id="s1", session_id=session)
+        async with asyncio.timeout(5):
+            while chat.text(RUN) != "Half a wo":
+                await asyncio.sleep(0.001)
+        asked = chat.model.requests[1]
+        if end == "cancelled":
+            await chat.store.inner.of(ANNA).runs.cancel(RUN, now=chat.now)
+    async with exchange(tmp_path) as chat:
+        await chat.recovery.at_start(await chat.store.unfinished())
+        (told,) = await usage_told(chat)
+        assert chat.events(RUN)[-2:] == [told, chat.done(RUN)]
+        assert chat.done(RUN)["reason"] == end
+        assert told == {
+            "type": "usage",
+            "model": "fake",
+            "prompt_tokens": prompt_tokens(asked),
+            "completion_tokens": 3,
+            "estimated": True,
+        }
+        stored = stored_usage(tmp_path, RUN)
+        assert stored is not None
+        assert {"type": "usage", **asdict(stored)} == told
+
+
+async def test_a_run_for_which_no_model_was_asked_cost_nothing(
+    tmp_path: Path, no_waits: None
+) -> None:
+    async with exchange(tmp_path) as chat:
+        chat.starter.holding = True
+        await chat.send("Hi", id="s1")
+        its = chat.store.inner.of(ANNA)
+        run = await its.runs.claim(RUN, claimed_by="the dead one", lease_until=chat.now + 10)
+        kept = asyncio.get_running_loop().create_future()
+        its.log.append(
+            LogEntry(run_id=RUN, first=1, last=1, body=started(run)),
+            claimed_by="the dead one",
+            acknowledge=kept.set_result,
+        )
+        assert await kept is None
+    async with exchange(tmp_path) as chat:
+        await chat.recovery.at_start(await chat.store.unfinished())
+        assert await usage_told(chat) == []
+        assert [event["type"] for event in chat.events(RUN)] == ["started", "done"]
+        assert stored_usage(tmp_path, RUN) is None
+
+
+async def test_a_prompt_that_cannot_be_read_keeps_no_run_open(
+    tmp_path: Path, no_waits: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    session, _ = await killed_while(tmp_path, half(), text="Half a wo")
+    async with exchange(tmp_path) as chat:
+        chat.store.refuse("memories.newest")
+        await chat.recovery.at_start(await chat.store.unfinished())
+        assert await usage_told(chat) == []
+        assert chat.done(RUN)["reason"] == "interrupted"
+        assert (await chat.history(session))[-1] == ("assistant", "Half a wo")
+        assert "usage not estimated" in caplog.text
 
 
 # What goes wrong meanwhile
