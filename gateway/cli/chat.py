@@ -157,7 +157,7 @@ class Talk:
                     recorder.drop()  # some of its events are gone
                     recorder = None
                 if recorder is not None:
-                    recorder.add(event)
+                    _record(recorder, event)
                 self._note(event, marks)
                 if event["type"] == "done":
                     why = f": {event['error']['message']}" if "error" in event else ""
@@ -175,6 +175,9 @@ class Talk:
                 marks.append(f"{name}: {value}")
             case {"type": "memory", "value": str(value)}:
                 marks.append(f"remembers: {value}")
+            case {"type": "restarted"}:
+                marks.clear()
+                self._print("\n[as it was kept:]\n")
             case {"type": "replaced", "message": {"content": str(text)} as message}:
                 marks[:] = [f"{key}: {message[key]}" for key in MARKED if key in message]
                 self._print(f"\n[as it was stored:]\n{text}")
@@ -182,3 +185,10 @@ class Talk:
     def _print(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
+
+
+def _record(recorder: Recorder, event: Fields) -> None:
+    if event["type"] == "restarted":
+        recorder.drop()  # all events come again
+    else:
+        recorder.add(event)

@@ -2,10 +2,8 @@
 
 import asyncio
 import hashlib
-import math
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from dataclasses import dataclass
 
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
@@ -14,6 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from gateway.cli import transfers
 from gateway.cli.failure import CommandFailedError
 from gateway.cli.handshake import bearer, ticketed
+from gateway.cli.reading import Reading
 from gateway.cli.transfers import Fields
 from gateway.wire.limits import COMMAND_BYTES, MESSAGE_BYTES, SUBPROTOCOL
 
@@ -22,12 +21,6 @@ RETRIES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 CUTS_MAX = 5
 """How many cuts in a row, without an event between them, are taken for a connection that works."""
-
-RESUME_GAP_S = 2.0
-"""How long after one question for what is missing the next one may follow."""
-
-SILENCE_S = 15.0
-"""After so long without a word of the answer it is asked for."""
 
 
 class TerminalClient:
@@ -59,9 +52,10 @@ class TerminalClient:
         """Send a message and yield the events of its run in order, each exactly once, to the last.
 
         A message too long for one frame is uploaded first. A cut connection is opened again, the message
-        sent again (its id makes that harmless), and the run resumed after the last event that was yielded;
-        so it is at a gap, and after a silence. If it cannot be replayed any more, `{"type": "replaced",
-        "message": ...}` stands for all of it, before the last event.
+        sent again (its id makes that harmless), and the run resumed after the last event that is in its
+        log; so it is at a gap, and after a silence. If a server that crashed had shown more than its log
+        holds, `{"type": "restarted"}` comes and all events after it anew. If the run cannot be replayed any
+        more, `{"type": "replaced", "message": ...}` stands for all of it, before the last event.
 
         Raises:
             CommandFailedError: the server refuses, or cannot be reached again.
@@ -72,7 +66,7 @@ class TerminalClient:
             send["session_id"] = session_id
         if len(orjson.dumps(send)) > COMMAND_BYTES:
             send["upload_id"] = await self._uploaded(f"{command_id}-text", send.pop("content"))
-        reading, cuts = _Reading(send), 0
+        reading, cuts = Reading(send), 0
         await self._say(reading.question(loop.time()))
         while True:
             try:
@@ -87,7 +81,8 @@ class TerminalClient:
                 await self._say(reading.question(loop.time()))
                 continue
             if reading.lacks(frame):
-                frame = await transfers.fetch(self._url, frame)
+                volatile = frame.get("volatile", False)
+                frame = {**await transfers.fetch(self._url, frame), "volatile": volatile}
             for event in reading.take(frame, loop.time()):
                 cuts = 0
                 yield event
@@ -165,78 +160,3 @@ class TerminalClient:
         if not isinstance(frame, dict) or "type" not in frame:
             raise CommandFailedError(f"{self._url} does not speak {SUBPROTOCOL}")
         return frame
-
-
-@dataclass(slots=True)
-class _Reading:
-    """How far an answer has been read, and when to ask for the rest. Times are the event loop's.
-
-    Attributes:
-        send: the command that is answered.
-        run_id: of the run that answers it; empty until a frame says so.
-        after: the number of the last event that was taken.
-        resumed_at: when its rest was asked for last.
-        ask_at: when to ask again.
-    """
-
-    send: Fields
-    run_id: str = ""
-    after: int = 0
-    resumed_at: float = -math.inf
-    ask_at: float = 0.0
-
-    def question(self, now: float) -> Fields:
-        """Return the command that brings what is missing; it has to be sent."""
-        self.ask_at = now + SILENCE_S
-        if not self.run_id:
-            return self.send
-        self.resumed_at = now
-        return {"type": "resume", "run_id": self.run_id, "after": self.after}
-
-    def lacks(self, frame: Fields) -> bool:
-        """Tell whether a frame stands for one that has to be fetched."""
-        is_ours = frame["type"] == "payload" and frame.get("run_id") == self.run_id
-        return is_ours and frame.get("last_seq", self.after + 1) > self.after
-
-    def take(self, frame: Fields, now: float) -> list[Fields]:
-        """Return what is new in a frame; nothing beyond a gap, which is asked for.
-
-        Raises:
-            CommandFailedError: it says that there will be no answer.
-        """
-        if frame["type"] == "error":
-            return self._fault(frame)
-        self.run_id = self.run_id or _run_of(frame, self.send["id"])
-        if frame.get("run_id") != self.run_id or frame["type"] != "events":
-            return []
-        known = self.after + 1 - frame["first_seq"]
-        if known < 0:
-            self._ask_soon()
-            return []
-        new: list[Fields] = frame["events"][known:]
-        if new:
-            self.after += len(new)
-            self.ask_at = now + SILENCE_S
-        return new
-
-    def _fault(self, error: Fields) -> list[Fields]:
-        is_of_resume = bool(self.run_id) and error.get("run_id") == self.run_id
-        if is_of_resume and "stored" in error:
-            stored = error["stored"]
-            reason = stored.get("end", "stop")
-            end = {"message_id": stored["message_id"], "reason": reason, "saved": True}
-            return [{"type": "replaced", "message": stored}, {"type": "done", **end}]
-        if is_of_resume and error.get("retryable"):
-            self._ask_soon()
-            return []
-        raise CommandFailedError(error["message"])
-
-    def _ask_soon(self) -> None:
-        self.ask_at = min(self.ask_at, self.resumed_at + RESUME_GAP_S)
-
-
-def _run_of(frame: Fields, command_id: str) -> str:
-    """Return the run that answers this command, once a frame says so; `accepted` may follow its events."""
-    started = frame["events"][0] if frame["type"] == "events" else frame
-    says_so = started["type"] in {"accepted", "started"} and started["id"] == command_id
-    return str(frame["run_id"]) if says_so else ""

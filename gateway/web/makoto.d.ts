@@ -52,8 +52,16 @@ export interface Replaced {
   message: MessageItem;
 }
 
+/**
+ * Takes the place of all events before it: the server has crashed and some of what was shown was in no log
+ * (`volatile`). The events follow anew, from the first one on.
+ */
+export interface Restarted {
+  type: "restarted";
+}
+
 /** What a run consists of. Ignore types that you do not know. */
-export type Update = AnyEvent | Replaced;
+export type Update = AnyEvent | Replaced | Restarted;
 
 export interface MemoryValue {
   memory_id: string;
@@ -73,8 +81,15 @@ export declare class RunAssembly {
   readonly volatile: boolean;
   /** The sequence number that is needed next. */
   readonly next: number;
-  /** Apply what is new and return it; `null`, and no change, beyond a gap. */
-  apply(frame: Pick<Events, "first_seq" | "events" | "volatile">): AnyEvent[] | null;
+  /** The last number that is in the run's log for certain: a resume asks for what follows. */
+  readonly kept: number;
+  /**
+   * Apply what is new and return it; `null`, and no change, beyond a gap. What differs from an event above
+   * `kept` is right: then all comes again, after a `restarted`.
+   */
+  apply(frame: Pick<Events, "first_seq" | "events" | "volatile">): Update[] | null;
+  /** None of it is certain any more: a resume asks for all. */
+  doubt(): void;
   replace(message: MessageItem): Update[];
 }
 

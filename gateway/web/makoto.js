@@ -109,7 +109,7 @@ function deferred() {
 
 /** What the frames of one run add up to. Pure: the same events give the same, however they were cut. */
 export class RunAssembly {
-  /** The applied events; the event at index n has sequence number n + 1. */
+  /** What was told, in order; event number n is the n-th one, or the n-th after the last `restarted`. */
   log = [];
   text = "";
   emotion = null;
@@ -120,19 +120,37 @@ export class RunAssembly {
   done = null;
   /** Some events could not be logged: they cannot be replayed. */
   volatile = false;
+  /** The last number that is in the run's log for certain: a resume asks for what follows. */
+  kept = 0;
+  #base = 0; // event number n is log[#base + n - 1]
 
   /** The sequence number that is needed next. */
   get next() {
-    return this.log.length + 1;
+    return this.log.length - this.#base + 1;
   }
 
-  /** Apply what is new in an `events` frame and return it; `null`, and no change, beyond a gap. */
-  apply({ first_seq: first, events, volatile }) {
+  /**
+   * Apply what is new in an `events` frame and return it; `null`, and no change, beyond a gap. Above `kept`
+   * the latest frame is right: where it says something else than was told, all is told again, after a
+   * `restarted`.
+   */
+  apply({ first_seq: first, events, volatile = false }) {
     if (!(first <= this.next)) return null;
-    const fresh = this.done ? [] : events.slice(this.next - first);
+    if (this.done) return [];
+    const end = first + events.length;
+    let at = Math.max(first, this.kept + 1);
+    while (at < end && this.#has(at, events[at - first])) at++;
+    const fresh = events.slice(at - first);
+    const again = fresh.length && at < this.next ? this.#restart(at) : [];
     for (const event of fresh) this.#add(event);
-    this.volatile ||= volatile === true;
-    return fresh;
+    this.volatile ||= volatile;
+    if (!volatile && first <= this.kept + 1) this.kept = Math.max(this.kept, end - 1);
+    return [...again, ...fresh];
+  }
+
+  /** The log has ended, or has not begun, below what was taken for kept: nothing of that is certain. */
+  doubt() {
+    this.kept = 0;
   }
 
   /** Let the stored message stand for everything, when the log cannot be replayed any more. */
@@ -145,6 +163,22 @@ export class RunAssembly {
     const events = [{ type: "replaced", message }, done];
     for (const event of events) this.#add(event);
     return events;
+  }
+
+  #has(seq, event) {
+    return seq < this.next && JSON.stringify(this.log[this.#base + seq - 1]) === JSON.stringify(event);
+  }
+
+  /** Begin anew with the events below `seq`; returns what is told of that. */
+  #restart(seq) {
+    const told = [{ type: "restarted" }, ...this.log.slice(this.#base, this.#base + seq - 1)];
+    this.text = "";
+    this.emotion = this.category = this.usage = this.started = null;
+    this.memories = [];
+    this.volatile = false;
+    this.#base = this.log.length + 1;
+    for (const event of told) this.#add(event);
+    return told;
   }
 
   #add(event) {
@@ -243,7 +277,7 @@ export class Run extends Source {
     if (!this.runId || this.end || this.error) return;
     const wait = this.#resumedAt + RESUME_GAP - this.#host.clock.now();
     if (wait > 0) return void this.#watch(wait);
-    this.resuming = this.#host.post({ type: "resume", run_id: this.runId, after: this.#assembly.next - 1 });
+    this.resuming = this.#host.post({ type: "resume", run_id: this.runId, after: this.#assembly.kept });
     if (this.resuming) this.#resumedAt = this.#host.clock.now();
     this.#watch(SILENCE);
   }
@@ -252,6 +286,16 @@ export class Run extends Source {
   reconnected() {
     this.#resumedAt = -Infinity;
     this.resume();
+  }
+
+  /** Where the run stands, by `resumed`: it may never have been where it was seen, after a power cut. */
+  resumed({ state, last_seq: last }) {
+    const { kept } = this.#assembly;
+    if (kept > 0 && last <= kept && state !== "running" && !this.end) {
+      this.#assembly.doubt();
+      return this.reconnected();
+    }
+    return this.wait();
   }
 
   /** The run is alive, though it has nothing to say: a `resumed`, or a refusal for the moment. */
@@ -293,7 +337,7 @@ export class Run extends Source {
 
   async #fetch(payload) {
     if (payload.first_seq > this.#assembly.next) return payload; // a gap: it will come again
-    if (payload.last_seq < this.#assembly.next || this.end || this.error) return null;
+    if (payload.last_seq <= this.#assembly.kept || this.end || this.error) return null;
     this.#watch(TIMER_MAX);
     try {
       const frame = await this.#host.fetchFrame(payload);
@@ -1128,7 +1172,7 @@ export class MakotoClient extends Source {
       case "payload": return frame.of === "page" ? void this.#fetchPage(frame) : this.#deliver(frame, line);
       case "page":
       case "upload_ready": return this.#take(frame.id)?.resolve(frame);
-      case "resumed": return this.#runs.get(frame.run_id)?.wait();
+      case "resumed": return this.#runs.get(frame.run_id)?.resumed(frame);
       case "subscribed": return this.#confirm(frame);
       case "goaway": return tell(this, "notice", { kind: "goaway", ...frame });
       case "notice": this.#flush(); return tell(this, "notice", frame);

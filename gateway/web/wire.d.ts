@@ -196,7 +196,7 @@ export interface Resume {
   type: "resume";
   /** From `accepted`, `started` or `ready.runs`. */
   run_id: string;
-  /** The number of the last event that was applied; 0 for none. */
+  /** The number of the last event that was applied and is not `volatile`; 0 for none. */
   after: number;
 }
 

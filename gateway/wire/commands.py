@@ -147,7 +147,7 @@ class Resume(Command):
 
     Attributes:
         run_id: from `accepted`, `started` or `ready.runs`.
-        after: the number of the last event that was applied; 0 for none.
+        after: the number of the last event that was applied and is not `volatile`; 0 for none.
     """
 
     type: Literal["resume"]

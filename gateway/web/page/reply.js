@@ -75,12 +75,20 @@ export class Reply {
     this.#tools.replaceChildren();
     this.#length = 0;
     this.#unlisten = run.on("update", (events) => {
-      if (events.some(({ type }) => type === "replaced")) this.#length = Infinity;
-      for (const event of events) if (event.type === "tool_call.delta") this.#showCall(event);
+      for (const event of events) this.#take(event);
       this.#frame ??= requestAnimationFrame(() => this.paint());
       this.#actions.changed();
     });
     this.paint();
+  }
+
+  /** Show what is not painted from the run itself. */
+  #take(event) {
+    switch (event.type) {
+      case "tool_call.delta": return this.#showCall(event);
+      case "restarted": this.#tools.replaceChildren(); // and:
+      case "replaced": this.#length = Infinity; // what is shown of the text is void
+    }
   }
 
   /** Stop listening; the run itself goes on. */

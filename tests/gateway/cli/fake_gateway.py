@@ -42,13 +42,16 @@ class Client:
         )
         return command
 
-    async def events(self, first: int, *events: dict[str, Any], run_id: str = "r1") -> None:
+    async def events(
+        self, first: int, *events: dict[str, Any], run_id: str = "r1", **more: Any
+    ) -> None:
         await self.say(
             type="events",
             run_id=run_id,
             first_seq=first,
             last_seq=first + len(events) - 1,
             events=list(events),
+            **more,
         )
 
 

@@ -141,6 +141,32 @@ async def test_an_answer_that_is_gone_is_shown_as_it_was_stored(tmp_path: Path) 
     assert not path.exists(), "what is missing was not recorded"
 
 
+async def test_an_answer_that_begins_anew_says_so_and_is_recorded_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(client_module, "RETRIES_S", (0.0,))
+    sad = {"type": "emotion", "value": "sad"}
+
+    async def first(client: Client) -> None:
+        await client.hello()
+        await client.accept()
+        await client.events(1, STARTED, delta("Once "))
+        await client.events(3, delta("upon"), sad, volatile=True)
+
+    async def second(client: Client) -> None:
+        await client.hello()
+        await client.hear("resume")
+        await client.events(3, {**DONE, "reason": "interrupted"})
+
+    out, path = io.StringIO(), tmp_path / "run.jsonl"
+    recorder = Recorder(path, clock=lambda: 0.0)
+    async with asyncio.timeout(5), fake_gateway(first, second) as gateway:
+        await a_talk(gateway, out, recorder=recorder).run("Hi", typed=-1)
+    assert out.getvalue() == "Once upon\n[as it was kept:]\nOnce \n[interrupted]\n"
+    kinds = [recorded.event.type for recorded in read_recording(path)]
+    assert kinds == ["started", "content.delta", "done"]
+
+
 # What is typed
 
 

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import BodyPartReader, web
 
 from gateway.cli import client as client_module
+from gateway.cli import reading as reading_module
 from gateway.cli.client import CUTS_MAX, TerminalClient
 from gateway.cli.failure import CommandFailedError
 from tests.gateway.cli.fake_gateway import (
@@ -164,6 +165,33 @@ async def test_a_cut_answer_is_resumed_and_nothing_is_yielded_twice() -> None:
     assert [event["type"] for event in events].count("done") == 1
 
 
+async def test_what_a_crashed_server_had_not_logged_is_taken_back() -> None:
+    at = {"first_seq": 4, "last_seq": 4}
+    body = orjson.dumps({"type": "events", "run_id": "r1", **at, "events": [delta(" all")]})
+    interrupted = {**DONE, "reason": "interrupted"}
+    async with served(body) as (origin, _):
+
+        async def first(client: Client) -> None:
+            await client.hello()
+            await client.accept()
+            await client.events(1, STARTED, delta("One"))
+            await client.events(3, delta(" for"), volatile=True)
+            await client.say(**spilled(body, f"{origin}/x", **at), volatile=True)
+            await client.events(5, delta(" that"), volatile=True)
+
+        async def second(client: Client) -> None:
+            await client.hello()
+            assert (await client.hear("resume"))["after"] == 2
+            await client.say(type="resumed", run_id="r1", state="ended", last_seq=3)
+            await client.events(3, interrupted)
+
+        async with fake_gateway(first, second) as gateway:
+            events = await ask(gateway)
+    anew = events.index({"type": "restarted"})
+    assert texts(events[:anew]) == "One for all that"
+    assert events[anew + 1 :] == [STARTED, delta("One"), interrupted]
+
+
 async def test_a_message_that_was_not_accepted_is_sent_again() -> None:
     async def first(client: Client) -> None:
         await client.hello()
@@ -258,7 +286,7 @@ async def test_a_real_answer_that_is_cut_after_each_part_is_whole(tmp_path: Path
 
 
 async def test_a_gap_is_asked_for_at_once_and_not_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "RESUME_GAP_S", 60.0)
+    monkeypatch.setattr(reading_module, "RESUME_GAP_S", 60.0)
 
     async def script(client: Client) -> None:
         await client.hello()
@@ -276,7 +304,7 @@ async def test_a_gap_is_asked_for_at_once_and_not_twice(monkeypatch: pytest.Monk
 
 
 async def test_a_gap_that_stays_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "RESUME_GAP_S", 0.02)
+    monkeypatch.setattr(reading_module, "RESUME_GAP_S", 0.02)
 
     async def script(client: Client) -> None:
         await client.hello()
@@ -293,7 +321,7 @@ async def test_a_gap_that_stays_is_asked_for_again(monkeypatch: pytest.MonkeyPat
 
 
 async def test_an_answer_that_is_silent_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "SILENCE_S", 0.02)
+    monkeypatch.setattr(reading_module, "SILENCE_S", 0.02)
 
     async def script(client: Client) -> None:
         await client.hello()
@@ -309,7 +337,7 @@ async def test_an_answer_that_is_silent_is_asked_for(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_refusal_that_passes_is_outlived(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "RESUME_GAP_S", 0.02)
+    monkeypatch.setattr(reading_module, "RESUME_GAP_S", 0.02)
 
     async def script(client: Client) -> None:
         await client.hello()

@@ -225,3 +225,13 @@ export function payload(path, body, fields) {
 export function accepted(id, runId, more = {}) {
   return { type: "accepted", id, run_id: runId, session_id: "s1", message_id: "m1", ...more };
 }
+
+/** What somebody shows who appends each delta and begins anew when told so. */
+export function shownBy(updates) {
+  let shown = "";
+  for (const { type, text } of updates) {
+    if (type === "restarted") shown = "";
+    if (type === "content.delta") shown += text;
+  }
+  return shown;
+}

@@ -1,11 +1,12 @@
 """Nothing is lost or doubled in the page: reloads, cuts, a killed server, large texts."""
 
+import json
 import re
 
 import pytest
 from playwright.sync_api import Route, WebSocketRoute, expect
 
-from tests.gateway.web.chat_page import ChatPage
+from tests.gateway.web.chat_page import ANSWER_MS, ChatPage
 from tests.gateway.web.conftest import OpenPage, StartServer
 
 pytestmark = pytest.mark.browser
@@ -46,6 +47,55 @@ def test_a_killed_server_leaves_the_partial_answer_once_and_interrupted(
     expect(chat.replies).to_have_count(1)
     chat.page.keyboard.press("Escape")
     chat.wait_until_idle()
+
+
+def test_what_a_crashed_server_had_shown_and_not_logged_gives_way_to_the_log(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    server = start_server(scripted_pace="20")
+    chat = open_page(server)
+    chat.expected_faults += OFFLINE
+    resumed: list[int] = []
+    is_refused = True
+
+    def show_what_is_in_no_log(socket: WebSocketRoute) -> None:
+        upstream = socket.connect_to_server()
+
+        def forward(message: str | bytes) -> None:
+            command = json.loads(message)
+            if command["type"] == "resume":
+                resumed.append(command["after"])
+            upstream.send(message)
+
+        def back(message: str | bytes) -> None:
+            frame = json.loads(message)
+            if is_refused and frame["type"] == "events" and frame["first_seq"] > 5:
+                for event in frame["events"]:
+                    if event["type"] == "content.delta":
+                        event["text"] = event["text"].upper()
+                frame["volatile"] = True
+            socket.send(json.dumps(frame))
+
+        socket.on_message(forward)
+        upstream.on_message(back)
+
+    chat.page.route_web_socket(re.compile("/v1/ws"), show_what_is_in_no_log)
+    chat.page.reload()
+    chat.wait_until_connected()
+    chat.say("Tell me something long")
+    expect(chat.texts).to_contain_text("THIS IS SENTENCE", use_inner_text=True, timeout=ANSWER_MS)
+    is_refused = False
+    server.kill()
+    expect(chat.page.locator("#connection")).to_have_text("Connection lost")
+    expect(chat.texts).to_contain_text("THIS IS SENTENCE", use_inner_text=True)
+    server.start()
+    expect(chat.page.locator(".label")).to_have_text("Interrupted", timeout=ANSWER_MS)
+    kept = chat.texts.inner_text()
+    assert "SENTENCE" not in kept
+    assert kept.count("sentence 1 of") == 1
+    assert set(resumed) == {5}
+    chat.page.reload()
+    expect(chat.texts).to_have_text(kept, use_inner_text=True)
 
 
 def test_a_message_written_while_the_server_is_away_is_sent_once_it_is_back(
