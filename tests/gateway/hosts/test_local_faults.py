@@ -12,6 +12,7 @@ from gateway.account.account import Account
 from gateway.identity.verifier import TokenVerifier
 from gateway.turns.reply import ReplyWriter
 from storage.errors import StorageUnavailableError
+from storage.records import Completion
 from storage.sqlite import runs
 from storage.sqlite.runs import SqliteRuns
 from storage.sqlite.threads import DatabaseThread, Reader, Writer
@@ -141,6 +142,28 @@ async def test_a_run_that_cannot_be_claimed_ends_and_sets_its_session_free(
         _, again = await client.exchange("b", session_id=run["session_id"])
         assert again[-1]["saved"] is True
     assert [request.messages[-1].content for request in puppet.requests] == ["Hi", "b"]
+
+
+async def test_after_an_end_that_was_stored_though_it_seemed_not_the_next_turn_follows(
+    host: LocalHost, puppet: Puppet
+) -> None:
+    store = SqliteRuns.finish
+
+    async def store_and_fail(self: SqliteRuns, completion: Completion) -> None:
+        await store(self, completion)
+        raise StorageUnavailableError(SECRET)
+
+    gate = asyncio.Event()
+    puppet.says(*reply("Once ", gate, "more"))
+    async with host.client() as client:
+        run = await client.send("Hi")
+        following = await client.send("b", session_id=run["session_id"], if_busy="queue")
+        with patch.object(SqliteRuns, "finish", store_and_fail):
+            gate.set()
+            assert (await client.events(run["run_id"]))[-1]["saved"] is False
+        assert (await client.events(following["run_id"]))[-1]["saved"] is True
+        history = await client.history(run["session_id"])
+        assert [item["role"] for item in history] == ["user", "assistant"] * 2
 
 
 async def test_a_fault_of_ours_is_internal_and_its_trace_is_in_the_log_alone(

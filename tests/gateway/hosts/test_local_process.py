@@ -2,15 +2,12 @@
 
 import asyncio
 import resource
-import shutil
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from gateway.bootstrap.local import KEY_FILE
-from gateway.identity.local_key import load_or_create_key
 from tests.gateway.hosts.client import Client, Frame, text_of
 from tests.gateway.hosts.host_process import host_process
 
@@ -18,20 +15,9 @@ SLOW = "slow long"
 """What makes the scripted model take a minute."""
 
 
-@pytest.fixture(scope="session")
-def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("key") / KEY_FILE
-    load_or_create_key(path)
-    return path
-
-
 @pytest.fixture
-def folder(tmp_path: Path, signing_key: Path) -> Path:
-    """A data folder with nothing in it but a key, which takes long to make."""
-    path = tmp_path / "data"
-    path.mkdir(mode=0o700)
-    shutil.copy(signing_key, path / KEY_FILE)
-    return path
+def folder(folder_with_key: Path) -> Path:
+    return folder_with_key
 
 
 async def some_of(client: Client, run: Frame) -> list[Frame]:
