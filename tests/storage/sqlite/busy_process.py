@@ -1,19 +1,27 @@
-"""A process that works until it is killed, and says what the store has acknowledged.
+"""Processes that work until they are killed, and say what the store has acknowledged.
 
-Run as `python busy_process.py FOLDER PREFIX`. Each line on its standard output is written only after the
-acknowledgement: `accepted <send id>`, `appended <send id> <number>`, `finished <send id> <number>`.
+Run as `python busy_process.py FOLDER`. Each line on its standard input begets one, by a fork that spares it
+the start of Python, with that line as the beginning of all its names; once it is dead `ended STATUS` is
+said. It says `born PID` first, `open` when its store is, and then a line only after an acknowledgement:
+`accepted NAME`, `appended NAME NUMBER`, `finished NAME NUMBER`, `stored NAME` (a blob that stays) and
+`purged`.
 """
 
 import asyncio
 import os
 import sys
+from itertools import count
 from pathlib import Path
 
+from storage.blobs.files import FileBlobs, open_file_blobs
 from storage.sqlite.store import SqliteStore, open_store
-from tests.storage.samples import ANNA, accept, append, completion, entry, send
+from tests.storage.samples import ANNA, NOW, accept, append, completion, entry, payload, send
 
 LIVES = 4
 """Conversations at the same time."""
+
+CHECKPOINT_PAGES = 8
+"""Several times in a conversation, instead of once in a thousand pages."""
 
 
 def say(*words: object) -> None:
@@ -21,9 +29,7 @@ def say(*words: object) -> None:
 
 
 async def converse(store: SqliteStore, prefix: str) -> None:
-    number = 0
-    while True:
-        number += 1
+    for number in count():
         name = f"{prefix}-{number}"
         run = await accept(store, send(name, session_id=name, new=True))
         say("accepted", name)
@@ -35,11 +41,41 @@ async def converse(store: SqliteStore, prefix: str) -> None:
         say("finished", name, 8)
 
 
-async def main(folder: Path, prefix: str) -> None:
-    store = await open_store(folder)
+async def spill_and_purge(store: SqliteStore, blobs: FileBlobs, prefix: str) -> None:
+    """Keep blobs of which every other one has expired already, and purge."""
+    for number in count():
+        name = f"{prefix}-{number}"
+        row = payload(name, expires_at=NOW + number % 2)
+        await store.of(ANNA).payloads.reserve(row)
+        await blobs.put(row.ref.key, b"body")
+        if number % 2:
+            say("stored", name)
+        else:
+            await store.purge(blobs, now=NOW, limit=100)
+            say("purged")
+
+
+async def work(folder: Path, prefix: str) -> None:
+    store = await open_store(folder, clock=lambda: NOW)
+    blobs = await open_file_blobs(folder)
+    pragma = f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}"
+    await store._writer.call(lambda connection: connection.execute(pragma).fetchone())
     say("open")
-    await asyncio.gather(*(converse(store, f"{prefix}.{life}") for life in range(LIVES)))
+    await asyncio.gather(
+        spill_and_purge(store, blobs, prefix),
+        *(converse(store, f"{prefix}.{life}") for life in range(LIVES)),
+    )
+
+
+def main(folder: Path) -> None:
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            say("born", os.getpid())
+            asyncio.run(work(folder, line.strip()))
+        _, status = os.waitpid(child, 0)
+        say("ended", status)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    main(Path(sys.argv[1]))
