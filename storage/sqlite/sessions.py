@@ -10,24 +10,20 @@ from storage.sqlite.paging import page_of
 from storage.sqlite.rows import Key, key_of, session_of
 from storage.sqlite.threads import Reader, Writer
 
-_GET = """
+_OWN = """
     SELECT *, (
         SELECT run_id FROM runs
         WHERE tenant_id = sessions.tenant_id AND user_id = sessions.user_id
             AND session_id = sessions.session_id AND state IN ('queued', 'running')
         ORDER BY position LIMIT 1
     ) AS active_run
-    FROM sessions WHERE tenant_id = ? AND user_id = ? AND session_id = ?
+    FROM sessions WHERE tenant_id = ? AND user_id = ?
 """
 
-_PAGE = """
-    SELECT *, (
-        SELECT run_id FROM runs
-        WHERE tenant_id = sessions.tenant_id AND user_id = sessions.user_id
-            AND session_id = sessions.session_id AND state IN ('queued', 'running')
-        ORDER BY position LIMIT 1
-    ) AS active_run
-    FROM sessions WHERE tenant_id = ? AND user_id = ? AND (updated_at, session_id) < (?, ?)
+_GET = f"{_OWN} AND session_id = ?"
+
+_PAGE = f"""{_OWN}
+    AND (updated_at, session_id) < (?, ?)
     ORDER BY updated_at DESC, session_id DESC LIMIT ?
 """
 

@@ -14,7 +14,7 @@ from gateway.app import Gateway
 from gateway.bootstrap.aws import AwsFoundation, make_reply_job, make_seal_job
 from gateway.bootstrap.generation import make_generator
 from gateway.bootstrap.handlers import Foundation, make_gateway, make_live_runs, make_recovery
-from gateway.frames.pace import PER_WRITE
+from gateway.frames.pace import PER_WRITE, PaceRules
 from gateway.frames.spill import Spill
 from gateway.hosts.local.run_tasks import RunTasks
 from gateway.jobs.seal import RunAliveError
@@ -227,6 +227,34 @@ class World(ABC):
             await self.say(wire, {"type": "resume", "run_id": run.run_id, "after": last})
         return len(live)
 
+    def _under(
+        self, store: FaultyStore, pace: PaceRules | None = None
+    ) -> tuple[dict[str, Any], Replayer]:
+        """Return what the foundation of a new process is made of, whatever the host, and a replayer."""
+        transport = MortalTransport(self.wires)
+        ids = IdSource(self.clock, self.random_bytes)
+        spill = Spill(store=store, blobs=self.blobs, clock=self.clock)
+        live = make_live_runs(
+            store=store,  # type: ignore[arg-type] # obeys like a store
+            transport=transport,
+            spill=spill,
+            ids=ids,
+            clock=self.clock,
+            pace=pace,
+        )
+        under = {
+            "settings": self.settings,
+            "store": store,
+            "blobs": self.blobs,
+            "transport": transport,
+            "admission": None,  # who speaks is known
+            "live": live,
+            "spill": spill,
+            "ids": ids,
+            "clock": self.clock,
+        }
+        return under, Replayer(store=store, transport=transport, spill=spill, clock=self.clock)
+
     # What differs
 
     @abstractmethod
@@ -270,32 +298,11 @@ class OneProcess(World):
 
     async def open(self) -> None:
         store = FaultyStore(await self._open_store(), self.faults)
-        transport = MortalTransport(self.wires)
-        ids = IdSource(self.clock, self.random_bytes)
-        spill = Spill(store=store, blobs=self.blobs, clock=self.clock)  # type: ignore[arg-type]
-
-        live = make_live_runs(
-            store=store,  # type: ignore[arg-type] # obeys like a store
-            transport=transport,
-            spill=spill,
-            ids=ids,
-            clock=self.clock,
-        )
-        replayer = Replayer(store=store, transport=transport, spill=spill, clock=self.clock)
-        on = Foundation(
-            settings=self.settings,
-            store=store,  # type: ignore[arg-type] # obeys like a store
-            blobs=self.blobs,  # type: ignore[arg-type] # no uploads
-            transport=transport,
-            admission=None,  # type: ignore[arg-type] # who speaks is known
-            live=live,
-            finder=Resumer(store=store, live=live, replayer=replayer),
-            spill=spill,
-            ids=ids,
-            clock=self.clock,
-        )
+        under, replayer = self._under(store)
+        live, transport = under["live"], under["transport"]
+        on = Foundation(finder=Resumer(store=store, live=live, replayer=replayer), **under)
         generator = make_generator(
-            self.settings, store=store, model=self.talker, ids=ids, clock=self.clock
+            self.settings, store=store, model=self.talker, ids=on.ids, clock=self.clock
         )
         runs = RunTasks(generate=generator.generate, live=live)
         recovery = make_recovery(on, starter=runs)
@@ -441,40 +448,18 @@ class ManyProcesses(World):
         """Make a process, over the store that an earlier one has left."""
         self._stores.append(self._stores.pop(0))
         store = FaultyStore(self._stores[-1], self.faults)
-        transport = MortalTransport(self.wires)
-        ids = IdSource(self.clock, self.random_bytes)
-        spill = Spill(store=store, blobs=self.blobs, clock=self.clock)  # type: ignore[arg-type]
-
-        live = make_live_runs(
-            store=store,  # type: ignore[arg-type] # obeys like a store
-            transport=transport,
-            spill=spill,
-            ids=ids,
-            clock=self.clock,
-            pace=PER_WRITE,
+        under, replayer = self._under(store, pace=PER_WRITE)
+        finder = SharedResumer(
+            store=store, replayer=replayer, new_id=under["ids"].new, clock=self.clock
         )
-        replayer = Replayer(store=store, transport=transport, spill=spill, clock=self.clock)
-        finder = SharedResumer(store=store, replayer=replayer, new_id=ids.new, clock=self.clock)
-        on = AwsFoundation(
-            settings=self.settings,
-            store=store,  # type: ignore[arg-type] # obeys like a store
-            blobs=self.blobs,  # type: ignore[arg-type] # no uploads
-            transport=transport,
-            admission=None,  # type: ignore[arg-type] # who speaks is known
-            live=live,
-            finder=finder,
-            replayer=replayer,
-            spill=spill,
-            ids=ids,
-            clock=self.clock,
-        )
+        on = AwsFoundation(finder=finder, replayer=replayer, **under)
         gateway = make_gateway(
             on,
             starter=self,
             recovery=make_recovery(on, starter=self),
             new_reader=finder.reader,
         )
-        process = Process(store, transport, gateway, live)
+        process = Process(store, under["transport"], gateway, on.live)
         self._processes = [each for each in self._processes if each.tasks] + [process]
         reply = make_reply_job(on, model=self.talker, starter=self)
         return process, reply, make_seal_job(on, starter=self)

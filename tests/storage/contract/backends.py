@@ -44,10 +44,10 @@ async def sqlite(request: pytest.FixtureRequest) -> AsyncIterator[Backend[Embedd
     yield Backend(open=open_again, clock=clock, long_log=1000)
 
 
-OpenShared = Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[Backend[SharedStore]]]
+Start = Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[Backend[S]]]
 
 
-def dynamodb(engine: str) -> OpenShared:
+def dynamodb(engine: str) -> Start[SharedStore]:
     """DynamoDB by an engine, with two tables of its own."""
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -6,7 +6,7 @@ import pytest
 
 from storage.repositories import EmbeddedStore, SharedStore, Store
 from tests.storage.contract import backends
-from tests.storage.contract.backends import Backend
+from tests.storage.contract.backends import Backend, Start
 from tests.storage.contract.blob_stores import BLOB_STORES, BlobHost, deviation
 
 S = TypeVar("S", bound=Store)
@@ -14,9 +14,7 @@ S = TypeVar("S", bound=Store)
 
 @pytest.fixture(params=sorted(backends.BACKENDS))
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend[Store]]:
-    if mark := backends.race(request.param, request.node.originalname):
-        request.applymarker(mark)
-    async with backends.BACKENDS[request.param](request) as backend:
+    async with running(request, backends.BACKENDS) as backend:
         yield backend
 
 
@@ -29,7 +27,7 @@ async def store(backend: Backend[Store]) -> AsyncIterator[Store]:
 @pytest.fixture(params=sorted(backends.EMBEDDED))
 async def embedded(request: pytest.FixtureRequest) -> AsyncIterator[Backend[EmbeddedStore]]:
     """A backend that lives in the data folder of one process."""
-    async with backends.EMBEDDED[request.param](request) as backend:
+    async with running(request, backends.EMBEDDED) as backend:
         yield backend
 
 
@@ -42,9 +40,7 @@ async def embedded_store(embedded: Backend[EmbeddedStore]) -> AsyncIterator[Embe
 @pytest.fixture(params=sorted(backends.SHARED))
 async def shared(request: pytest.FixtureRequest) -> AsyncIterator[Backend[SharedStore]]:
     """A backend that many processes use at once."""
-    if mark := backends.race(request.param, request.node.originalname):
-        request.applymarker(mark)
-    async with backends.SHARED[request.param](request) as backend:
+    async with running(request, backends.SHARED) as backend:
         yield backend
 
 
@@ -59,6 +55,17 @@ async def another(shared: Backend[SharedStore]) -> AsyncIterator[SharedStore]:
     """What another process has opened of the same data."""
     async with opened(shared) as store:
         yield store
+
+
+@asynccontextmanager
+async def running(
+    request: pytest.FixtureRequest, kinds: Mapping[str, Start[S]]
+) -> AsyncIterator[Backend[S]]:
+    """Start the backend of a fixture's parameter; a test that it is known to fail is marked."""
+    if mark := backends.race(request.param, request.node.originalname):
+        request.applymarker(mark)
+    async with kinds[request.param](request) as backend:
+        yield backend
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,12 +9,20 @@ from storage.dynamodb.tables import create_tables
 from tests.engines.fault_proxy import FaultProxy, fault_proxy
 from tests.engines.processes import Engine
 from tests.storage.dynamodb.clients import CLIENTS, Table, opened
+from tests.storage.dynamodb.stores import Tables, new_tables
 
 
 @pytest.fixture(params=["dynoxide", "moto_server"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     found: Engine = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture
+async def tables(dynoxide: Engine, tmp_path: Path) -> AsyncIterator[Tables]:
+    """Both tables on dynoxide, and stores over them."""
+    async with new_tables(dynoxide.url, tmp_path) as tables:
+        yield tables
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What a process knows of the logs it writes, and what it reads again when it does not."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -12,14 +11,8 @@ from storage.errors import NotRunOwnerError, StorageUnavailableError
 from tests.engines.processes import Engine
 from tests.storage.dynamodb.clients import signed
 from tests.storage.dynamodb.metered import Metered
-from tests.storage.dynamodb.stores import Tables, new_tables
+from tests.storage.dynamodb.stores import Tables
 from tests.storage.samples import ANNA, NOW, append, completion, entry, running, send
-
-
-@pytest.fixture
-async def tables(dynoxide: Engine, tmp_path: Path) -> AsyncIterator[Tables]:
-    async with new_tables(dynoxide.url, tmp_path) as tables:
-        yield tables
 
 
 @pytest.fixture

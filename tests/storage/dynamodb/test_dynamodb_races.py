@@ -1,7 +1,6 @@
 """What happens when another process comes between what a verb reads and what it writes."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +11,8 @@ from storage.dynamodb.tables import LIVE_INDEX
 from storage.errors import LogSlotTakenError, NotRunOwnerError
 from storage.records import Accepted, Duplicate, Refused
 from storage.repositories import SharedRepositories
-from tests.engines.processes import Engine
 from tests.storage.dynamodb.clients import opened, signed
-from tests.storage.dynamodb.stores import Tables, new_tables
+from tests.storage.dynamodb.stores import Tables
 from tests.storage.samples import (
     ANNA,
     NOW,
@@ -46,12 +44,6 @@ class Interrupted:
 
     async def aclose(self) -> None:
         await self._client.aclose()
-
-
-@pytest.fixture
-async def tables(dynoxide: Engine, tmp_path: Path) -> AsyncIterator[Tables]:
-    async with new_tables(dynoxide.url, tmp_path) as tables:
-        yield tables
 
 
 @pytest.fixture

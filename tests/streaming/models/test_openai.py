@@ -715,24 +715,15 @@ async def test_a_connection_is_reused_even_if_the_body_ends_a_little_late(
     assert endpoint.requests[0].connection == endpoint.requests[1].connection
 
 
+@pytest.mark.parametrize(
+    "answering",
+    [stall, stream(*STARTED, Do.STALL)],
+    ids=["before the head", "in the middle"],
+)
 async def test_cancelling_closes_the_request_at_once(
-    endpoint: OpenAIEndpoint, make_model: MakeModel
+    endpoint: OpenAIEndpoint, make_model: MakeModel, answering: Behaviour
 ) -> None:
-    endpoint.will(stream(*STARTED, Do.STALL))
-    task = asyncio.create_task(parts_of(make_model()))
-    received = await endpoint.received(1)
-    task.cancel()
-
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    async with asyncio.timeout(1):
-        await received.disconnected.wait()
-
-
-async def test_cancelling_before_the_head_closes_the_request(
-    endpoint: OpenAIEndpoint, make_model: MakeModel
-) -> None:
-    endpoint.will(stall)
+    endpoint.will(answering)
     task = asyncio.create_task(parts_of(make_model()))
     received = await endpoint.received(1)
     task.cancel()
