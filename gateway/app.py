@@ -128,10 +128,11 @@ class Gateway:
         except Exception as exc:  # noqa: BLE001 - the handler's last line of defence; logs the trace
             error = wire_error(exc)
             await self._refuse(connection, command, frame, error)
-        # What the command has started goes first: a log line can wait, a reply should not.
-        asyncio.get_running_loop().call_soon(
-            _report, connection, command, error, time.perf_counter() - began
-        )
+        # What the command has started goes first, and what that starts: the request to the model. A log
+        # line can wait.
+        loop = asyncio.get_running_loop()
+        seconds = time.perf_counter() - began
+        loop.call_soon(loop.call_soon, _report, connection, command, error, seconds)
         return Handled(connection=connection, error=error)
 
     async def disconnect(self, connection_id: str) -> None:

@@ -1,6 +1,5 @@
 """Names of rows and blobs: run ids that double as idempotency keys, sortable ids, owner-bound keys."""
 
-import base64
 import hashlib
 import re
 import string
@@ -13,6 +12,7 @@ ID_LENGTH: Final = 26
 """Characters of a run id and of an id made by `IdSource`."""
 
 _CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_RFC_4648: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _RANDOM_BITS: Final = 80
 _PLAIN: Final = frozenset((string.ascii_lowercase + string.digits + "-").encode())
 _MAX_PART: Final = 200
@@ -29,8 +29,8 @@ def run_id(owner: Owner, send_id: str) -> str:
     preceded by its length, so no two different triples are framed alike.
     """
     framed = b"".join(map(_framed, (owner.tenant_id, owner.user_id, send_id)))
-    digest = hashlib.sha256(framed).digest()
-    return base64.b32encode(digest)[:ID_LENGTH].decode("ascii").lower()
+    digest = int.from_bytes(hashlib.sha256(framed).digest(), "big")
+    return _base32(digest >> 256 - 5 * ID_LENGTH, _RFC_4648)
 
 
 class IdSource:
@@ -56,10 +56,15 @@ class IdSource:
             # The same millisecond, or the clock stepped back.
             value = self._latest + 1 + self._random(4)
         self._latest = value
-        return "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
+        return _base32(value, _CROCKFORD)
 
     def _random(self, size: int) -> int:
         return int.from_bytes(self._random_bytes(size), "big")
+
+
+def _base32(value: int, alphabet: str) -> str:
+    """Return the `ID_LENGTH` characters of a number below 2**130, five bits each."""
+    return "".join([alphabet[value >> shift & 31] for shift in range(5 * ID_LENGTH - 5, -1, -5)])
 
 
 def blob_key(owner: Owner, payload_id: str) -> str:
