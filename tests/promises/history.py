@@ -266,6 +266,13 @@ class _Index:
         self.replies = {each.run_id: each for each in self.messages if each.role == "assistant"}
         self.sends: defaultdict[tuple[str, str], list[Said]] = defaultdict(list)
         self.run_of = {(run.user, run.send_id): run.run_id for run in stored.runs}
+        self.runs_in: defaultdict[str, set[str]] = defaultdict(set)
+        for run in stored.runs:
+            self.runs_in[run.session_id].add(run.run_id)
+        self.turns = Counter(self.question(run) for run in stored.runs)
+        self.asked: defaultdict[str, list[Asked]] = defaultdict(list)
+        for request in history.asked:
+            self.asked[request.question].append(request)
         for each in history.happenings:
             if isinstance(each, Said) and each.command["type"] in {"send", "regenerate"}:
                 self.sends[each.user, each.command["id"]].append(each)
@@ -428,14 +435,10 @@ def _text(events: Mapping[int, Frame]) -> str:
 
 
 def _asked_once(index: _Index) -> Iterator[Broken]:
-    turns = Counter(index.question(run) for run in index.runs.values())
-    requests: defaultdict[str, list[Asked]] = defaultdict(list)
-    for each in index.history.asked:
-        requests[each.question].append(each)
-    for question, asked in requests.items():
+    for question, asked in index.asked.items():
         answered = sum(1 for each in asked if each.spoke_at is not None)
         at_once = max(sum(1 for other in asked if _beside(each, other)) for each in asked)
-        allowed = turns[question]
+        allowed = index.turns[question]
         if max(answered, at_once) > allowed or len(asked) > allowed * (1 + index.history.retries):
             counts = f"{len(asked)} requests, {at_once} at once, {answered} answers"
             what = f"{question[:60]!r}: {counts}, {allowed} turns"
@@ -449,27 +452,28 @@ def _beside(one: Asked, other: Asked) -> bool:
 
 
 def _stopped(index: _Index) -> Iterator[Broken]:
-    turns = Counter(index.question(run) for run in index.runs.values())
-    for each in index.history.happenings:
+    happenings = index.history.happenings
+    troubles = sorted((e for e in happenings if isinstance(e, Trouble)), key=lambda e: e.at)
+    for each in happenings:
         if not isinstance(each, Obeyed) or each.command["type"] != "cancel":
             continue
         run = index.target(each.user, each.command)
         question = index.question(run) if run else None
-        if question is None or turns[question] > 1:  # answered again: whose request is it?
+        if question is None or index.turns[question] > 1:  # answered again: whose request is it?
             continue
-        by = _excused(index.history.happenings, each.at, index.history.stop_within_s)
-        for asked in index.history.asked:
+        by = _excused(troubles, each.at, index.history.stop_within_s)
+        for asked in index.asked.get(question, ()):
             latest = max(asked.at, asked.spoke_at or 0.0)
             open_until = asked.closed_at if asked.closed_at is not None else float("inf")
-            if asked.question == question and (latest > by or open_until > by):
+            if latest > by or open_until > by:
                 what = f"{question[:60]!r} at {each.at}: {asked}"
                 yield Broken(promise="cancel stops", what=what)
 
 
-def _excused(happenings: Iterable[Happening], at: float, within_s: float) -> float:
-    """Return by when something has to be done that began at `at`, troubles aside."""
+def _excused(troubles: Iterable[Trouble], at: float, within_s: float) -> float:
+    """Return by when something has to be done that began at `at`; troubles come by their beginning."""
     by = at + within_s
-    for each in sorted((e for e in happenings if isinstance(e, Trouble)), key=lambda e: e.at):
+    for each in troubles:
         if each.at <= by and each.until >= at:
             by = max(by, each.until + within_s)
     return by
@@ -483,7 +487,7 @@ def _only_cancelled_if_told(index: _Index) -> Iterator[Broken]:
                 run = index.target(each.user, each.command)
                 told |= {run.run_id} if run else set()
             case Said(command={"type": "send", "if_busy": "cancel", "session_id": session}):
-                told |= {run.run_id for run in index.runs.values() if run.session_id == session}
+                told |= index.runs_in[session]
     for run in index.runs.values():
         if run.end == "cancelled" and run.run_id not in told:
             yield Broken(promise="nothing else cancels", what=f"{run.run_id} was not told to stop")
