@@ -128,11 +128,14 @@ class Gateway:
         except Exception as exc:  # noqa: BLE001 - the handler's last line of defence; logs the trace
             error = wire_error(exc)
             await self._refuse(connection, command, frame, error)
-        # What the command has started goes first, and what that starts: the request to the model. A log
-        # line can wait.
-        loop = asyncio.get_running_loop()
         seconds = time.perf_counter() - began
-        loop.call_soon(loop.call_soon, _report, connection, command, error, seconds)
+        try:
+            # A log line can wait for what the command has started: a reply's task, and the request to
+            # the model that this one starts.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        finally:
+            _report(connection, command, error, seconds)
         return Handled(connection=connection, error=error)
 
     async def disconnect(self, connection_id: str) -> None:
