@@ -122,7 +122,8 @@ def _frame_at(data: bytes, position: int) -> bytes | None:
         return None
     magic, size, checksum = FRAME.unpack_from(data, position)
     body = data[start : start + size]
-    good = magic == MAGIC and len(body) == size and _checksum(body) == checksum
+    # An empty frame is never written, and zeros behind a magic would pass for one.
+    good = magic == MAGIC and 0 < size == len(body) and _checksum(body) == checksum
     return body if good else None
 
 
