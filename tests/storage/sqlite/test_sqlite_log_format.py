@@ -8,7 +8,7 @@ from storage.records import BlobRef, LogEntry
 from storage.sqlite import log_format
 from storage.sqlite.log_format import FRAME, MAGIC
 
-BODIES = st.lists(st.binary(max_size=60), min_size=1, max_size=5)
+BODIES = st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=5)
 
 
 def framed(bodies: list[bytes]) -> list[bytes]:
@@ -62,6 +62,10 @@ def test_many_magics_in_damage_do_not_stall_the_scan() -> None:
     good = log_format.frame([b"good"])
 
     assert log_format.scan(data + good).frames == [b"good"]
+
+
+def test_zeros_are_no_frame() -> None:
+    assert log_format.scan(log_format.MAGIC + bytes(100)).frames == []
 
 
 def test_text_can_not_hold_a_frame() -> None:
