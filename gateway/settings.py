@@ -130,6 +130,9 @@ class Settings(BaseModel):
     first_token_s: Seconds = Field(30.0, description="deadline of the first part of a reply")
     between_chunks_s: Seconds = Field(30.0, description="longest silence within a reply")
     reply_s: Seconds = Field(300.0, description="deadline of a whole reply")
+    unread_run_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="a reply that nobody has read for so long is interrupted; 0 for never"
+    )
 
     # What is asked and answered
     characters: Annotated[dict[str, str], BeforeValidator(_parsed)] = Field(

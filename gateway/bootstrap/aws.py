@@ -179,6 +179,7 @@ def make_reply_job(on: AwsFoundation, *, model: ChatModel, starter: RunStarter) 
         recovery=make_recovery(on, starter=starter),
         new_id=on.ids.new,
         clock=on.clock,
+        unread_run_s=on.settings.unread_run_s,
     )
 
 

@@ -38,6 +38,7 @@ class ReplyJob:
         recovery: takes up a run whose generation died.
         new_id: makes the random id of a claim.
         clock: Unix time in seconds.
+        unread_run_s: for how long a run may go on without a reader, in seconds; 0 for ever.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class ReplyJob:
         recovery: Recovery,
         new_id: Callable[[], str],
         clock: Callable[[], float],
+        unread_run_s: float = 0.0,
     ) -> None:
         self._store = store
         self._generator = generator
@@ -58,6 +60,7 @@ class ReplyJob:
         self._recovery = recovery
         self._new_id = new_id
         self._clock = clock
+        self._unread_run_s = unread_run_s
 
     async def run(self, owner: Owner, run_id: str, *, deadline: float) -> None:
         """Generate the reply, unless that was begun before, and serve its readers to the end.
@@ -82,7 +85,7 @@ class ReplyJob:
             await self._already_claimed(owner, run_id)
             return
         live = self._live.open(owner, claimed)
-        beat = Beat(its=its, live=live, clock=self._clock)
+        beat = Beat(its=its, live=live, clock=self._clock, unread_run_s=self._unread_run_s)
         beat.heed(claimed)
         following = await self._generate(live, beat, deadline)
         await self._serve_to_the_end(its.runs, live, beat, until=deadline + FINISH_S)

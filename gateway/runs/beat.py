@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from gateway.identity.principal import AUTH_GRACE_S
 from gateway.runs.live_run import LiveRun
+from gateway.runs.unread import end_if_unread
 from storage.errors import NotRunOwnerError, StorageError
 from storage.records import Run, RunReader
 from storage.repositories import SharedRepositories
@@ -26,15 +27,22 @@ class Beat:
         its: what the run's owner has.
         live: the run, claimed.
         clock: Unix time in seconds.
+        unread_run_s: for how long it may go on without a reader, in seconds; 0 for ever.
     """
 
     def __init__(
-        self, *, its: SharedRepositories, live: LiveRun, clock: Callable[[], float]
+        self,
+        *,
+        its: SharedRepositories,
+        live: LiveRun,
+        clock: Callable[[], float],
+        unread_run_s: float = 0.0,
     ) -> None:
         self._runs = its.runs
         self._subscribers = its.subscribers
         self._live = live
         self._clock = clock
+        self._unread_run_s = unread_run_s
         self._known: dict[str, RunReader] = {}
         self._missed = False
 
@@ -61,7 +69,11 @@ class Beat:
             log.warning("subscribers not found", extra={"run_id": run.run_id})
 
     def heed(self, run: Run) -> None:
-        """Do what HEAD asks: stop, let new readers in at their cursors, let others go."""
+        """Do what HEAD asks: stop, let new readers in at their cursors, let others go.
+
+        A run without readers is stopped when its time is over; only here, because HEAD alone knows whether
+        somebody has come back.
+        """
         if run.cancel_at is not None and not self._live.cancelled:
             self._live.cancel()
         now = self._clock()
@@ -77,6 +89,7 @@ class Beat:
             if known is None or known.nonce != reader.nonce:
                 self._live.feed.follow(connection_id, after=reader.after)
         self._known = readers
+        end_if_unread(self._live, after_s=self._unread_run_s)
 
     async def _beat(self) -> None:
         try:

@@ -17,6 +17,8 @@ class Feed:
         kept: the last number that is in the log and so may be posted; 0 for none.
         complete: the event `kept` is the terminal one.
         volatile_after: events numbered above could not be logged; `None` while all could.
+        unread_since: when the last reader left, or the generation began, if that was later; seconds of
+            the event loop's clock. Says nothing while there are readers.
     """
 
     def __init__(self, *, run_id: str, owner: Owner, transport: Transport, spill: Spill) -> None:
@@ -28,6 +30,7 @@ class Feed:
         self.kept = 0
         self.complete = False
         self.volatile_after: int | None = None
+        self.unread_since = 0.0
         self.frames_posted = 0
         self.bytes_posted = 0
         self._readers: dict[str, Reader] = {}
@@ -54,6 +57,7 @@ class Feed:
         reader = self._readers.pop(connection_id, None)
         if reader is not None:
             reader.stop()
+            self.unread_since = asyncio.get_running_loop().time()
 
     def advance(self, kept: int, *, complete: bool = False) -> None:
         """Let the readers have everything up to event number `kept`."""

@@ -88,9 +88,16 @@ class LiveRun:
 
     # Generation
 
+    @property
+    def generating(self) -> bool:
+        """Whether a generation is under way that nobody has stopped yet."""
+        return self._stop is not None
+
     def stopped_by(self, stop: Callable[[], object] | None) -> None:
         """Say how to stop the generation that is under way; `None` when it is over."""
         self._stop = stop
+        if stop is not None:
+            self.feed.unread_since = asyncio.get_running_loop().time()
 
     def cancel(self) -> None:
         """Stop the generation: at once if it is under way, else as soon as it begins."""

@@ -168,6 +168,12 @@ def test_empty_parameters_are_the_defaults_of_the_settings() -> None:
     assert read_settings(environ=rest) == Settings()
 
 
+def test_an_unread_answer_is_ended_only_if_that_is_asked_for() -> None:
+    assert transformed()["Parameters"]["UnreadRunSeconds"]["Default"] == 0
+    variables = properties("ReplyFunction")["Environment"]["Variables"]
+    assert variables["MAKOTO_UNREAD_RUN_S"] == {"Ref": "UnreadRunSeconds"}
+
+
 def test_a_reply_is_generated_once_and_reported_when_it_fails() -> None:
     ((_, config),) = resources("AWS::Lambda::EventInvokeConfig").items()
     assert config["FunctionName"] == {"Ref": "ReplyFunction"}

@@ -35,6 +35,7 @@ from gateway.routes.page import page_router
 from gateway.routes.payloads import payloads_router
 from gateway.routes.tickets import tickets_router
 from gateway.runs.transport import GoneError
+from gateway.runs.unread import end_unread
 from gateway.settings import Settings, SettingsError
 from gateway.wire.answers import GoAway, milliseconds
 from gateway.wire.errors import CloseCode
@@ -111,6 +112,11 @@ async def serve(
                 foundation.store, foundation.blobs, clock=clock, every_s=settings.purge_s
             ),
         )
+        if settings.unread_run_s:
+            looking = end_unread(
+                foundation.live, after_s=settings.unread_run_s, every_s=limits.sweep_s
+            )
+            _run_beside(stack, looking)
         wind_down = WindDown(
             upgrades=upgrades,
             sockets=sockets,

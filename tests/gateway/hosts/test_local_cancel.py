@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.hosts.local.limits import HostLimits
 from gateway.wire.events import DoneReason
 from tests.gateway.hosts.client import Client, Frame, text_of
 from tests.gateway.hosts.local_host import LocalHost, local_host
@@ -146,6 +147,41 @@ async def test_disconnecting_never_cancels(host: LocalHost, puppet: Puppet) -> N
         await client.hear("resumed")
         assert text_of(await client.events(run["run_id"])) == "Once more"
         assert (await client.history(run["session_id"]))[-1]["content"] == "Once more"
+
+
+@pytest.mark.parametrize("read", [False, True], ids=["nobody reads it", "another reads it"])
+async def test_an_unread_answer_is_ended_if_that_is_set(
+    folder: Path, puppet: Puppet, read: bool
+) -> None:
+    unread_run_s = 0.3
+    gate = asyncio.Event()
+    puppet.says(*reply("Once ", gate, "more"))
+    async with (
+        local_host(
+            folder, model=puppet, limits=HostLimits(sweep_s=0.02), unread_run_s=unread_run_s
+        ) as host,
+        host.client() as other,
+    ):
+        async with host.client() as client:
+            run = await client.send("Hi")
+            await client.events(run["run_id"], until="content.delta")
+            if read:
+                await other.say("resume", run_id=run["run_id"], after=0)
+                await other.hear("resumed")
+        if read:
+            await asyncio.sleep(2 * unread_run_s)
+            gate.set()
+        await puppet.idle()
+        if not read:
+            await other.say("resume", run_id=run["run_id"], after=0)
+            await other.hear("resumed")
+        events = await other.events(run["run_id"])
+        assert text_of(events) == ("Once more" if read else "Once ")
+        assert events[-1]["reason"] == ("stop" if read else "interrupted")
+        assert events[-1]["saved"]
+        assert events[-2]["type"] == "usage"
+        (_, answer) = await other.history(run["session_id"])
+        assert (answer["content"], answer["end"]) == (text_of(events), events[-1]["reason"])
 
 
 async def test_a_message_accepted_after_a_cancel_of_everything_runs(

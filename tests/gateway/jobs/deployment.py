@@ -103,6 +103,7 @@ class Process:
             recovery=recovery,
             new_id=ids.new,
             clock=clock,
+            unread_run_s=deployment.unread_run_s,
         )
         self.seal = SealJob(
             store=store, sealer=sealer, replayer=replayer, live=self.live, starter=self.starter
@@ -119,6 +120,7 @@ class Deployment:
         self.blobs = FakeBlobs()
         self.model = FakeModel()
         self.invocations = Invocations()
+        self.unread_run_s = 0.0
         self._stores: deque[SharedStore] = deque()
 
     def process(self) -> Process:

@@ -181,6 +181,35 @@ async def test_a_connection_that_is_gone_reads_no_more(aws: Deployment) -> None:
     assert aws.done(run_id, "c2")["reason"] == "stop"
 
 
+@pytest.mark.parametrize("read", [False, True], ids=["nobody reads it", "another reads it"])
+async def test_an_unread_answer_is_ended_if_that_is_set(aws: Deployment, read: bool) -> None:
+    aws.unread_run_s = 0.5
+    gates = asyncio.Event(), asyncio.Event()
+    said: list[Step] = [[FieldDelta("content", "One")], gates[0], [FieldDelta("content", " two")]]
+    aws.model.scripts.append([*said, gates[1], *exchange.reply(" End.")])
+    run_id = (await aws.send())["run_id"]
+    running = aws.carrying_out()
+    await until(lambda: aws.text(run_id) == "One")
+    if read:
+        await aws.resume(run_id, here="c2")
+        await until(lambda: aws.text(run_id, "c2") == "One")
+    aws.transport.leave("c1")
+    gates[0].set()  # its next frame finds it gone
+    if read:
+        await asyncio.sleep(2 * aws.unread_run_s)
+        gates[1].set()
+    async with asyncio.timeout(5):
+        await running
+    if not read:
+        await aws.resume(run_id, here="c2")
+    *_, usage, done = aws.events(run_id, "c2")
+    assert aws.model.closed == 1
+    assert aws.text(run_id, "c2") == ("One two End." if read else "One two")
+    assert (done["reason"], done["saved"]) == ("stop" if read else "interrupted", True)
+    assert usage.get("estimated", False) is not read
+    assert await aws.stored_usage(run_id) == {"estimated": False, **usage}
+
+
 async def test_who_joins_before_it_begins_is_served_from_the_start(aws: Deployment) -> None:
     run_id = (await aws.send())["run_id"]
     assert (await aws.resume(run_id, here="c2"))["state"] == "queued"

@@ -68,10 +68,16 @@ class House:
     head: Head
     around: Surroundings
     now: float = NOW
+    unread_run_s: float = 0.0
 
     def beat(self) -> Beat:
         its: Any = SimpleNamespace(runs=self.head, subscribers=self.head)
-        return Beat(its=its, live=self.around.live, clock=lambda: self.now)
+        return Beat(
+            its=its,
+            live=self.around.live,
+            clock=lambda: self.now,
+            unread_run_s=self.unread_run_s,
+        )
 
     def say(self, text: str) -> None:
         self.around.live.emit([content_delta(text)])
@@ -167,6 +173,37 @@ async def test_a_cancel_stops_the_generation_once(house: House) -> None:
         await asyncio.sleep(5 * A_BEAT)
     assert stopped == [True]
     assert house.around.live.cancelled
+
+
+async def test_a_run_that_nobody_reads_is_stopped_and_not_cancelled(house: House) -> None:
+    stopped: list[bool] = []
+    house.unread_run_s = 6.0
+    house.head.read(reader("c1"))
+    house.around.live.stopped_by(lambda: stopped.append(True))
+    async with beating(house):
+        await asyncio.sleep(10)
+        house.head.read()
+        await asyncio.sleep(5)
+        house.head.read(reader("c2"))  # who comes back in time
+        await asyncio.sleep(2)
+        assert stopped == []
+        house.head.read()
+        await asyncio.sleep(7)
+    assert stopped == [True]
+    assert not house.around.live.cancelled
+
+
+async def test_while_head_tells_nothing_no_run_counts_as_unread(house: House) -> None:
+    stopped: list[bool] = []
+    house.unread_run_s = 6.0
+    house.around.live.stopped_by(lambda: stopped.append(True))
+    house.head.failing = StorageUnavailableError()
+    async with beating(house):
+        await asyncio.sleep(10)
+        house.head.failing = None
+        house.head.read(reader("c1"))  # joined meanwhile
+        await asyncio.sleep(10)
+    assert stopped == []
 
 
 async def test_who_is_the_owner_no_more_posts_nothing_more(house: House) -> None:

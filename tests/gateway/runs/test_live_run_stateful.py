@@ -142,7 +142,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         around = self.around
         around.transport.frames.pop("checker", None)
         around.live.feed.follow("checker", after=0)
-        around.live.feed.unfollow("checker")
+        self._on_loop(around.live.feed.unfollow, "checker")
         return around.events("checker")
 
 
