@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from pathlib import Path
+from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 
 import pytest
 
@@ -28,6 +29,13 @@ def other_end(host: LocalHost, client: Client) -> OpenSocket:
         for socket in host.sockets
         if socket.connection.connection_id == client.ready["connection_id"]
     )
+
+
+def narrow(socket: OpenSocket, client: Client) -> None:
+    """Have the system hold little between the two ends, so that a few answers fill what it holds."""
+    for end in (socket.ws, client.ws):
+        for side in (SO_RCVBUF, SO_SNDBUF):
+            end.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, side, 16_384)
 
 
 async def full(socket: OpenSocket) -> None:
@@ -97,10 +105,11 @@ async def test_a_stalled_client_can_ask_for_no_more_than_it_reads(
     puppet.says(*reply("x" * 7000))
     async with host.client() as client:
         session_id = (await client.exchange("Hi"))[0]["session_id"]
+        socket = other_end(host, client)
+        narrow(socket, client)
         client.ws.transport.pause_reading()
         asking = asyncio.create_task(ask_for_ever(client, session_id))
         try:
-            socket = other_end(host, client)
             await full(socket)
             async with asyncio.timeout(5):
                 while not client.ws.paused:  # what it asks is not read either
