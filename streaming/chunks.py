@@ -9,6 +9,10 @@ from streaming.json_values import decode_bytes
 from streaming.parts import JsonValue, Usage
 
 _MACHINE_WORD: Final = re.compile(r"[A-Za-z_]{1,64}")
+_ERROR_STATUS: Final = re.compile(r"[45][0-9]{2}")
+
+_COUNT_LIMIT: Final = 2**53
+"""A greater count is none: clients would not read it exactly, and not every store keeps it."""
 
 
 def decode_chunk(data: bytes) -> dict[str, JsonValue]:
@@ -32,7 +36,7 @@ def decode_chunk(data: bytes) -> dict[str, JsonValue]:
 
 
 def read_usage(usage: Mapping[str, object]) -> Usage:
-    """The provider's count, from a chunk's `usage`; what is missing in it counts 0."""
+    """The provider's count, from a chunk's `usage`; what is missing in it, or no number, counts 0."""
     prompt = _count(usage, "prompt_tokens")
     completion = _count(usage, "completion_tokens")
     return Usage(
@@ -46,14 +50,14 @@ def read_usage(usage: Mapping[str, object]) -> Usage:
 
 def _count(counts: object, name: str) -> int:
     count = counts.get(name) if isinstance(counts, Mapping) else None
-    return count if type(count) is int and count > 0 else 0
+    return count if type(count) is int and 0 < count < _COUNT_LIMIT else 0
 
 
 def read_error(error: object) -> UpstreamError:
     """The error that the provider reports as a chunk's `error`, without its message."""
     fields = error if isinstance(error, dict) else {}
     kind = _word(fields.get("code")) or _word(fields.get("type"))
-    status = _status(fields.get("code")) or _status(fields.get("status"))
+    status = http_status(fields.get("code")) or http_status(fields.get("status"))
     return UpstreamError(kind, status)
 
 
@@ -61,7 +65,7 @@ def _word(value: object) -> str:
     return value if isinstance(value, str) and _MACHINE_WORD.fullmatch(value) else ""
 
 
-def _status(value: object) -> int:
-    """An HTTP error status given as a number or as its digits."""
+def http_status(value: object) -> int:
+    """The HTTP error status that a field of an error gives as a number or as its digits; 0 if none."""
     digits = str(value) if isinstance(value, int | str) else ""
-    return int(digits) if re.fullmatch(r"[45][0-9]{2}", digits) else 0
+    return int(digits) if _ERROR_STATUS.fullmatch(digits) else 0

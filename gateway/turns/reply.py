@@ -4,12 +4,12 @@ The function's schema is generated from `Reply`, content first, so that the word
 rest is decided.
 """
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, assert_never
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from gateway.wire.events import (
@@ -243,8 +243,7 @@ class ReplyWriter:
         match name:
             case "content":
                 if value is not None:
-                    text = value if isinstance(value, str) else orjson.dumps(value).decode()
-                    self._say(text, call)
+                    self._say(value if isinstance(value, str) else _as_text(value), call)
                 return self._said_all()
             case "emotion" | "category":
                 return self._choose(name, value)
@@ -271,3 +270,8 @@ class ReplyWriter:
         memory_id = self._new_memory_id()
         self._memories[memory_id] = fact
         return [MemoryNoted(memory_id=memory_id, value=fact)]
+
+
+def _as_text(value: object) -> str:
+    """Return the JSON of a value that should have been text. orjson nests no more than 254 deep."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -11,9 +11,11 @@ https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter.
 import math
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 import orjson
 
+from streaming.chunks import http_status
 from streaming.models.errors import (
     ModelAuthError,
     ModelBadRequestError,
@@ -62,6 +64,9 @@ _CLASS_OF_CODE: dict[str, type[ModelError]] = {
 
 _SHARPER_THAN_A_STATUS = (ModelQuotaError, ModelRefusedError, ModelFilteredError)
 """Classes no HTTP status can express: here the code decides, whatever the status."""
+
+_LONGEST_WAIT: Final = 86_400.0
+"""Seconds; who asks for more is not waited for any better."""
 
 _TRANSIENT_STATUSES = frozenset({408, 409, 425})
 
@@ -114,7 +119,7 @@ def error_of_event(kind: str, status: int) -> ModelError:
 
 
 def retry_after_seconds(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Return how long the provider asks to wait, in seconds from now, 0 or more; None if unsaid.
+    """Return how long the provider asks to wait, in seconds from now, up to a day; None if unsaid.
 
     ``Retry-After`` is RFC 9110 section 10.2.3: seconds or a date. ``retry-after-ms`` is what OpenAI
     and Azure send for less than a second.
@@ -122,12 +127,16 @@ def retry_after_seconds(headers: Mapping[str, str], *, now: float) -> float | No
     for field, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         seconds = _number(headers.get(field, ""))
         if seconds is not None:
-            return max(0.0, seconds * unit)
+            return _bounded(seconds * unit)
     try:
         date = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+        return _bounded(date.timestamp() - now)
+    except (ValueError, OverflowError):  # no date, or one of no calendar
         return None
-    return max(0.0, date.timestamp() - now)
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(0.0, seconds), _LONGEST_WAIT)
 
 
 def _number(text: str) -> float | None:
@@ -178,7 +187,5 @@ def _known_code(error: object) -> str:
 def _embedded_status(error: object) -> int:
     if not isinstance(error, dict):
         return 0
-    for value in (error.get("code"), error.get("status"), error.get("type")):
-        if isinstance(value, int | str) and str(value).isdecimal() and 400 <= int(value) < 600:
-            return int(value)
-    return 0
+    statuses = (http_status(error.get(name)) for name in ("code", "status", "type"))
+    return next(filter(None, statuses), 0)

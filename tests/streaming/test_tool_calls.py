@@ -485,7 +485,7 @@ def test_usage_tells_cached_and_reasoning_tokens() -> None:
     assert parts_of({"choices": [], "usage": usage}) == [Usage(90, 40, 130, 64, 30)]
 
 
-@pytest.mark.parametrize("count", [None, -1, "7", 1.5, True, [], {}], ids=repr)
+@pytest.mark.parametrize("count", [None, -1, "7", 1.5, True, [], {}, 2**53, 2**64 - 1], ids=repr)
 def test_a_count_that_is_none_is_0(count: object) -> None:
     usage = {"prompt_tokens": count, "completion_tokens": 3, "prompt_tokens_details": count}
     assert parts_of({"usage": usage}) == [Usage(0, 3, 3)]

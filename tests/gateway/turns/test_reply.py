@@ -192,7 +192,9 @@ def test_the_stored_text_is_what_was_shown(fragments: list[str]) -> None:
         (["a", "春"], '["a","春"]'),
         ({"text": "hi"}, '{"text":"hi"}'),
         (1.5, "1.5"),
+        (orjson.loads("[" * 500 + "]" * 500), "[" * 500 + "]" * 500),
     ],
+    ids=lambda value: str(value)[:20],
 )
 def test_content_that_is_no_string_is_shown_as_its_json(
     writer: ReplyWriter, value: Any, shown: str

@@ -99,6 +99,7 @@ def test_an_error_event_names_the_error(kind: str, status: int, code: str) -> No
         pytest.param({"code": 7, "type": []}, "unavailable", id="nonsense"),
         pytest.param({"code": True}, "unavailable", id="bool"),
         pytest.param({"code": "²²²"}, "unavailable", id="odd-digits"),
+        pytest.param({"code": "4" * 5_000}, "unavailable", id="too-many-digits"),
         pytest.param(SECRET, "unavailable", id="text"),
     ],
 )
@@ -126,10 +127,15 @@ def test_a_body_without_an_error_reports_none(content: bytes) -> None:
         pytest.param({"retry-after": "-3"}, 0.0, id="past"),
         pytest.param({"retry-after": "Tue, 14 Nov 2023 22:13:30 GMT"}, 10.0, id="date"),
         pytest.param({"retry-after": "Tue, 14 Nov 2023 22:13:10 GMT"}, 0.0, id="past-date"),
+        pytest.param({"retry-after": "1e300"}, 86_400.0, id="ages"),
+        pytest.param({"retry-after": "Fri, 31 Dec 9999 22:13:30 GMT"}, 86_400.0, id="date-of-ages"),
         pytest.param({"retry-after": "inf"}, None, id="infinite"),
         pytest.param({"retry-after": "nan"}, None, id="nan"),
         pytest.param({"retry-after": "later"}, None, id="nonsense"),
         pytest.param({"retry-after": "Tue, 99 Nov 2023 22:13:30 GMT"}, None, id="broken-date"),
+        pytest.param(
+            {"retry-after": f"Tue, 14 Nov 2023 22:13:30 +{'9' * 14}"}, None, id="broken-zone"
+        ),
     ],
 )
 def test_retry_after_is_read_in_all_its_forms(
