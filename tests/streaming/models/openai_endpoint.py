@@ -44,6 +44,8 @@ class Received:
     raw: bytes
     connection: int
     """The client's port: equal for requests on one connection."""
+    at: float
+    """When it had arrived, by the loop's clock in seconds."""
     disconnected: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the client left before the answer was complete."""
 
@@ -60,6 +62,7 @@ class OpenAIEndpoint:
         self.url = ""
         self.requests: list[Received] = []
         self._behaviours: list[Behaviour] = [answer(REPLY)]
+        self._under_way = 0
         self._changed = asyncio.Condition()
 
     @property
@@ -77,10 +80,19 @@ class OpenAIEndpoint:
             await self._changed.wait_for(lambda: len(self.requests) >= count)
         return self.requests[count - 1]
 
+    async def closed(self) -> None:
+        """Wait until no request is being answered: each was answered to its end, or its client left."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._under_way)
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         peer = request.transport.get_extra_info("peername")
         received = Received(
-            request.raw_path, request.headers.copy(), await request.read(), connection=peer[1]
+            request.raw_path,
+            request.headers.copy(),
+            await request.read(),
+            connection=peer[1],
+            at=asyncio.get_running_loop().time(),
         )
         async with self._changed:
             self.requests.append(received)
@@ -88,11 +100,16 @@ class OpenAIEndpoint:
         behaviour = self._behaviours[0]
         if len(self._behaviours) > 1:
             del self._behaviours[0]
+        self._under_way += 1
         try:
             return await behaviour(request)
         except (asyncio.CancelledError, ConnectionError):
             received.disconnected.set()
             raise
+        finally:
+            self._under_way -= 1
+            async with self._changed:
+                self._changed.notify_all()
 
 
 @asynccontextmanager
@@ -181,6 +198,16 @@ async def hang_up(request: web.Request) -> web.StreamResponse:
     """Close the connection instead of answering."""
     request.transport.close()
     raise ConnectionResetError
+
+
+def raw(data: bytes) -> Behaviour:
+    """Send these bytes in place of an HTTP response, and hang up."""
+
+    async def behave(request: web.Request) -> web.StreamResponse:
+        request.transport.write(data)
+        return await hang_up(request)
+
+    return behave
 
 
 def event(data: object) -> bytes:

@@ -65,12 +65,14 @@ class Functions:
             )
         return self.made[name]
 
-    def another(self, name: str) -> LambdaFunction:
-        """Return a second process of a function, as concurrent events get."""
+    def another(self, name: str, **variables: str) -> LambdaFunction:
+        """Return a second process of a function, as concurrent events get; perhaps with other settings."""
         logs = self.logs / secrets.token_hex(4)
         logs.mkdir()
         return self.stack.enter_context(
-            lambda_function(f"gateway.hosts.aws.{name}.handler", self.environ, logs=logs)
+            lambda_function(
+                f"gateway.hosts.aws.{name}.handler", self.environ | variables, logs=logs
+            )
         )
 
     def token(self, *, ttl_s: int = 900) -> str:
