@@ -1,6 +1,7 @@
 /** The open conversation: its turns from the history and from live runs, in order. */
 
 import { button, byId, make } from "./elements.js";
+import { onNeighbours, tellNeighbours } from "./neighbours.js";
 import { EndFollower } from "./scrolling.js";
 import { Turn } from "./turn.js";
 
@@ -35,6 +36,10 @@ export class Conversation {
     byId("suggestions").append(...cards);
     client.on("run", (run) => void this.#showElsewhere(run));
     client.on("ready", () => void (this.#loading ?? this.#catchUp()));
+    onNeighbours((sessionId) => {
+      this.#heard.changed();
+      if (sessionId === this.#sessionId) void (this.#loading ?? this.#catchUp());
+    });
   }
 
   /** Show a stored conversation, or a new one. */
@@ -128,6 +133,7 @@ export class Conversation {
   /** A run was accepted: it has a session now, and perhaps the history has shown its message already. */
   #join(turn, run) {
     this.#heard.changed();
+    tellNeighbours(run.sessionId);
     if (!this.#turns.includes(turn)) return;
     if (this.#sessionId === null) {
       this.#sessionId = run.sessionId;
@@ -227,14 +233,23 @@ export class Conversation {
     this.#unfollow = this.#sessionId ? this.#client.subscribe(this.#sessionId) : () => {};
   }
 
-  /** A run was started elsewhere: its question is in the history. */
+  /**
+   * A run was started elsewhere: its question is in the history, also while it waits for its turn. Only of
+   * another answer to an older question its start has to say which.
+   */
   async #showElsewhere(run) {
     if (run.sessionId !== this.#sessionId) return;
     const opening = this.#opening;
-    await Promise.all([this.#loading, firstUpdate(run)]);
-    if (!run.messageId || !this.#turnOf(run.messageId)) await this.#catchUp();
-    const turn = run.messageId && this.#turnOf(run.messageId);
+    await this.#loading;
+    if (!this.#turnWith(run)) await this.#catchUp();
+    if (!this.#turnWith(run)) await firstUpdate(run);
+    if (!this.#turnWith(run)) await this.#catchUp();
+    const turn = this.#turnWith(run);
     if (opening === this.#opening && turn) this.#attach(turn, run);
+  }
+
+  #turnWith({ runId, messageId }) {
+    return this.#turns.find((turn) => turn.runId === runId) ?? (messageId && this.#turnOf(messageId));
   }
 
   /** Show what was said and answered since the last time. */

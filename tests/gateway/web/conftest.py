@@ -70,12 +70,22 @@ def servers(folder: Path, signing_key: Path) -> Iterator[StartServer]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[OpenPage]:
-    """Opens the page of a server in a browser of its own; the browser must have nothing to complain of."""
+    """Opens the page of a server in a browser of its own, or in a further tab of another page's.
+
+    The browser must have nothing to complain of.
+    """
     opened: list[tuple[Page, ChatPage]] = []
 
-    def open_it(server: GatewayServer, fragment: str = "", **context: object) -> ChatPage:
+    def open_it(
+        server: GatewayServer,
+        fragment: str = "",
+        *,
+        tab_of: ChatPage | None = None,
+        **context: object,
+    ) -> ChatPage:
         options = {"viewport": {"width": 1280, "height": 820}, "locale": "en-GB", **context}
-        page = browser.new_context(**options).new_page()
+        where = tab_of.page.context if tab_of else browser.new_context(**options)
+        page = where.new_page()
         page.set_default_timeout(15_000)
         chat = ChatPage(page=page, url=server.url)
         opened.append((page, chat))

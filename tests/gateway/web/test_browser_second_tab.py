@@ -1,5 +1,6 @@
 """A conversation in two tabs: what is asked in one appears in the other, live, once and in its place."""
 
+import json
 import re
 from urllib.parse import urlsplit
 
@@ -15,9 +16,11 @@ pytestmark = pytest.mark.browser
 LONG = "Tell me something long"
 
 
-def beside(chat: ChatPage, open_page: OpenPage, server: GatewayServer) -> ChatPage:
-    """Open the same conversation in a second tab."""
-    return open_page(server, f"#{urlsplit(chat.page.url).fragment}")
+def beside(
+    chat: ChatPage, open_page: OpenPage, server: GatewayServer, *, tab_of: ChatPage | None = None
+) -> ChatPage:
+    """Open the same conversation on a second device, or in a second tab of a browser."""
+    return open_page(server, f"#{urlsplit(chat.page.url).fragment}", tab_of=tab_of)
 
 
 def says(*texts: str) -> list[re.Pattern[str]]:
@@ -51,6 +54,51 @@ def test_a_question_in_one_tab_appears_in_the_other_with_its_answer_streaming(
     expect(left.said).to_have_text(["echo one", LONG, "echo three"])
     expect(left.texts.last).to_have_text("three", timeout=ANSWER_MS)
     expect(left.replies).to_have_count(3)
+
+
+def test_a_question_that_waits_for_its_turn_appears_in_the_browsers_other_tab_at_once(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    server = start_server(scripted_pace="30")
+    left = open_page(server)
+    left.ask("echo one")
+    right = beside(left, open_page, server, tab_of=left)
+    expect(right.texts).to_have_text(["one"])
+    left.say(LONG)
+    expect(right.said).to_have_count(2)
+    right.wait_for_text(20)
+    left.say("echo three")
+    expect(right.said).to_have_text(["echo one", LONG, "echo three"])
+    expect(right.live).to_have_count(2)
+    left.page.keyboard.press("Escape")
+    expect(right.texts.last).to_have_text("three", timeout=ANSWER_MS)
+    expect(right.replies).to_have_count(3)
+
+
+def test_a_question_that_waits_for_its_turn_appears_elsewhere_as_soon_as_it_is_announced(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    server = start_server(scripted_pace="30")
+    left = open_page(server)
+    left.ask("echo one")
+    right = beside(left, open_page, server)
+    upstream: list[WebSocketRoute] = []
+    right.page.route_web_socket(
+        re.compile("/v1/ws"), lambda socket: upstream.append(socket.connect_to_server())
+    )
+    right.page.reload()
+    expect(right.texts).to_have_text(["one"])
+    left.say(LONG)
+    right.wait_for_text(20)
+    left.say("echo three")
+    expect(left.live).to_have_count(2)
+    session_id = urlsplit(left.page.url).fragment.removeprefix("session=")
+    upstream[-1].send(json.dumps({"type": "subscribe", "session_id": session_id}))
+    expect(right.said).to_have_text(["echo one", LONG, "echo three"])
+    assert "sentence 25 of" not in right.texts.nth(1).inner_text()
+    left.page.keyboard.press("Escape")
+    expect(right.texts.last).to_have_text("three", timeout=ANSWER_MS)
+    expect(right.replies).to_have_count(3)
 
 
 def test_both_tabs_asking_at_once_show_both_in_the_same_order(
