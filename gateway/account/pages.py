@@ -81,4 +81,5 @@ def memory_item(memory: Memory) -> MemoryItem:
         value=memory.value,
         created_at=milliseconds(memory.created_at),
         session_id=memory.session_id,
+        message_id=memory.message_id,
     )

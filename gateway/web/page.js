@@ -21,7 +21,7 @@ const client = new MakotoClient({
 
 enableTheme();
 const panels = enablePanels();
-const memories = new Memories(client);
+const memories = new Memories(client, { onForgotten: (memoryId) => conversation.forget(memoryId) });
 const composer = new Composer({
   onSend: (content) => conversation.send(content),
   onStop: () => conversation.stop(),

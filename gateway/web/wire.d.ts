@@ -618,6 +618,8 @@ export interface MemoryItem {
   created_at: number;
   /** Where it was said; that session may be gone. */
   session_id: string;
+  /** Of the reply that noted it; that may be gone, or have given way to another. */
+  message_id: string;
 }
 
 /** A stored message. */

@@ -216,6 +216,7 @@ class MemoryItem(BaseModel):
         value: the fact, a short sentence.
         created_at: when it was stored.
         session_id: where it was said; that session may be gone.
+        message_id: of the reply that noted it; that may be gone, or have given way to another.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -224,6 +225,7 @@ class MemoryItem(BaseModel):
     value: str
     created_at: int
     session_id: str
+    message_id: str
 
 
 Item = MessageItem | SessionItem | MemoryItem

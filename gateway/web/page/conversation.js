@@ -1,6 +1,7 @@
 /** The open conversation: its turns from the history and from live runs, in order. */
 
 import { button, byId, make } from "./elements.js";
+import { memoriesSince } from "./memories.js";
 import { onNeighbours, tellNeighbours } from "./neighbours.js";
 import { EndFollower } from "./scrolling.js";
 import { Turn } from "./turn.js";
@@ -190,6 +191,7 @@ export class Conversation {
 
   /** Put messages, newest first, where they belong: each turn behind the one before it. */
   #merge(items, isNews = () => false) {
+    const stored = [];
     let before = null;
     for (const item of [...items].reverse()) {
       const messageId = item.role === "user" ? item.message_id : item.reply_to;
@@ -202,8 +204,24 @@ export class Conversation {
         turn.runId = item.run_id;
       } else if (!turn.reply || isNews(turn, item)) {
         turn.store(item);
+        stored.push(item);
       }
     }
+    if (stored.length) void this.#recall(stored);
+  }
+
+  /** Show what was remembered from stored answers, oldest first, as live ones show it. */
+  async #recall([oldest, ...others]) {
+    const memories = await memoriesSince(this.#client, oldest.created_at);
+    for (const { message_id: id } of [oldest, ...others]) {
+      const turn = memories.has(id) && this.#turns.find((each) => each.replyId === id);
+      if (turn) turn.reply.recall(memories.get(id));
+    }
+  }
+
+  /** A memory is forgotten: what shows it is not there any more. */
+  forget(memoryId) {
+    for (const chip of this.#box.querySelectorAll(`[data-memory="${CSS.escape(memoryId)}"]`)) chip.remove();
   }
 
   /** Have a turn stand somewhere behind another one, a new one directly behind it. */

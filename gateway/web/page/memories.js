@@ -4,14 +4,35 @@ import { confirmed } from "./confirm.js";
 import { button, byId, iconButton, make } from "./elements.js";
 import { languageOf, whenWas } from "./words.js";
 
+const MOST = 1_000; // memories that are read for the answers of an old conversation
+
+/** Get the memories of the time since then, as a map from the answer that noted them. */
+export async function memoriesSince(client, time) {
+  const noted = new Map();
+  let before;
+  let count = 0;
+  try {
+    do {
+      const { items, next } = await client.memories({ before, limit: 100 });
+      const since = items.filter((item) => item.created_at >= time);
+      for (const item of since) noted.set(item.message_id, [item, ...(noted.get(item.message_id) ?? [])]);
+      count += items.length;
+      before = since.length === items.length && count < MOST ? next : undefined;
+    } while (before);
+  } catch { /* the conversation is there without them */ }
+  return noted;
+}
+
 export class Memories {
   #client;
+  #onForgotten;
   #box = byId("memories");
   #items = [];
   #next;
 
-  constructor(client) {
+  constructor(client, { onForgotten }) {
     this.#client = client;
+    this.#onForgotten = onForgotten;
   }
 
   refresh() {
@@ -56,6 +77,7 @@ export class Memories {
     }
     const index = this.#items.indexOf(item);
     this.#items = this.#items.filter((other) => other !== item);
+    this.#onForgotten(item.memory_id);
     this.#show();
     const rows = this.#box.querySelectorAll("li button");
     const next = rows[Math.min(index, rows.length - 1)];

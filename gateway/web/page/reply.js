@@ -67,6 +67,13 @@ export class Reply {
     this.#paint(message, message.end ?? "stop", message.content);
   }
 
+  /** Show what was remembered from the message that is shown. */
+  recall(memories) {
+    if (this.run) return; // it has its own
+    this.shown.memories = memories;
+    this.#paint(this.shown, this.shown.end ?? "stop", this.shown.content);
+  }
+
   /** Show a run, and follow it to its end. */
   attach(run) {
     this.#leave();
@@ -126,9 +133,12 @@ export class Reply {
     const face = FACES.has(emotion) ? [make("span", { ariaHidden: "true" }, FACES.get(emotion))] : [];
     if (emotion) yield chip("Emotion", ...face, emotion);
     if (category) yield chip("Category", make("i", {}, "#"), category);
-    for (const { value } of memories) {
-      const text = make("span", { dir: "auto" }, value);
-      yield button("chip memory", () => this.#actions.memories(), icon("memory"), text);
+    for (const { memory_id: memory, value } of memories) {
+      const text = make("span", { dir: "auto", lang: languageOf(value) }, value);
+      const open = button("chip memory", () => this.#actions.memories(), icon("memory"), text);
+      open.dataset.memory = memory;
+      open.title = "Remembered";
+      yield open;
     }
   }
 

@@ -157,8 +157,8 @@ def test_a_session_on_the_wire() -> None:
     )
 
 
-def test_a_memory_on_the_wire_does_not_say_which_message_it_came_from() -> None:
+def test_a_memory_on_the_wire_says_which_reply_noted_it() -> None:
     memory = Memory(memory_id="k", value="v", created_at=3.0, session_id="s", message_id="q")
     assert memory_item(memory) == MemoryItem(
-        memory_id="k", value="v", created_at=3000, session_id="s"
+        memory_id="k", value="v", created_at=3000, session_id="s", message_id="q"
     )

@@ -97,6 +97,26 @@ def test_memories_are_shown_and_forgotten(chat: ChatPage) -> None:
     page.keyboard.press("Escape")
 
 
+def test_memories_are_shown_with_their_answers_after_a_reload_until_they_are_forgotten(
+    chat: ChatPage,
+) -> None:
+    page = chat.page
+    tea, cats = (f"Remember that I like {what}" for what in ("green tea", "cats"))
+    chip = page.locator(".chip.memory")
+    for question in (tea, "echo no memory", cats):
+        chat.ask(question)
+    page.reload()
+    expect(chip).to_have_text(["I like green tea", "I like cats"])
+    for turn, remembered in ((0, "I like green tea"), (2, "I like cats")):
+        expect(chat.replies.nth(turn).locator(".chip.memory")).to_have_text(remembered)
+    chip.first.click()
+    page.get_by_role("button", name="Forget: I like green tea").click()
+    page.get_by_role("dialog").get_by_role("button", name="Forget").click()
+    expect(chip).to_have_text(["I like cats"])
+    page.reload()
+    expect(chip).to_have_text(["I like cats"])
+
+
 def test_older_messages_are_loaded_above(chat: ChatPage) -> None:
     for number in range(12):
         chat.ask(f"echo answer {number}")

@@ -35,7 +35,9 @@ QUESTION = answers.MessageItem(
 SESSION = answers.SessionItem(
     session_id="s1", title="旅", character="sensei", created_at=1, updated_at=2, active_run="r1"
 )
-MEMORY = answers.MemoryItem(memory_id="k1", value="likes tea", created_at=3, session_id="s1")
+MEMORY = answers.MemoryItem(
+    memory_id="k1", value="likes tea", created_at=3, session_id="s1", message_id="m2"
+)
 READY = answers.Ready(
     connection_id="c",
     connection_expires_at=5,
