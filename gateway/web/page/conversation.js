@@ -3,7 +3,7 @@
 import { button, byId, make } from "./elements.js";
 import { memoriesSince } from "./memories.js";
 import { onNeighbours, tellNeighbours } from "./neighbours.js";
-import { EndFollower } from "./scrolling.js";
+import { EndFollower, whenInView } from "./scrolling.js";
 import { Turn } from "./turn.js";
 
 const PAGE = 20;
@@ -23,6 +23,7 @@ export class Conversation {
   #turns = [];
   #box = byId("turns");
   #older = byId("older");
+  #loadOlder = () => {};
   #end = new EndFollower(byId("transcript"), byId("transcript").firstElementChild, byId("latest"));
   #opening = null; // what is being opened; answers for anything else come too late
   #loading = null; // settles when the history is shown, or cannot be
@@ -41,6 +42,8 @@ export class Conversation {
       this.#heard.changed();
       if (sessionId === this.#sessionId) void (this.#loading ?? this.#catchUp());
     });
+    this.#older.addEventListener("click", () => this.#loadOlder());
+    whenInView(this.#older, byId("transcript"), () => this.#loadOlder());
   }
 
   /** Show a stored conversation, or a new one. */
@@ -49,6 +52,7 @@ export class Conversation {
     const opening = (this.#opening = {});
     this.#sessionId = sessionId;
     this.#clear();
+    this.#end.follow();
     this.#follow();
     this.#loading = sessionId && this.#load(opening);
     await this.#loading;
@@ -168,8 +172,8 @@ export class Conversation {
       if (opening !== this.#opening) return;
       waiting.remove();
       this.#end.keeping(() => this.#merge(items));
+      this.#loadOlder = () => this.#load(opening, next);
       this.#older.hidden = !next;
-      this.#older.onclick = () => this.#load(opening, next);
       await this.#followUnanswered();
     } catch (error) {
       waiting.remove();

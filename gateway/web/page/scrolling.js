@@ -1,7 +1,16 @@
-/** Keeps the end of a growing box in view, until somebody scrolls up to read. */
+/** Where one is in a long conversation. */
 
 const NEAR = 48; // pixels from the end that still count as the end
 
+/** Call `then` each time that an element comes into view in a box, or nearly. */
+export function whenInView(element, box, then) {
+  const seen = (entries) => {
+    if (entries.at(-1).isIntersecting) then();
+  };
+  new IntersectionObserver(seen, { root: box, rootMargin: "200px 0px 0px" }).observe(element);
+}
+
+/** Keeps the end of a growing box in view, until somebody scrolls up to read. */
 export class EndFollower {
   #box;
   #isFollowing = true;

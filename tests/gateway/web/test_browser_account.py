@@ -1,6 +1,7 @@
 """Conversations and memories in the page, in a real Chromium against a real gateway."""
 
 import re
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Locator, expect
@@ -117,17 +118,50 @@ def test_memories_are_shown_with_their_answers_after_a_reload_until_they_are_for
     expect(chip).to_have_text(["I like cats"])
 
 
-def test_older_messages_are_loaded_above(chat: ChatPage) -> None:
-    for number in range(12):
-        chat.ask(f"echo answer {number}")
+_SCROLL_UP = """() => {
+  document.getElementById("transcript").scrollTop = 100;
+  const said = [...document.querySelectorAll(".said-text")];
+  return [said.length, said[0].innerText, said[0].getBoundingClientRect().top];
+}"""
+
+
+def long(number: int) -> str:
+    """A question that makes a page of the history short: its bytes count."""
+    return f"echo {number} " + "長い" * 600
+
+
+@pytest.mark.parametrize("question", ["echo answer {}".format, long], ids=["short", "long"])
+def test_older_messages_come_as_one_scrolls_up_and_nothing_moves(
+    start_server: StartServer, open_page: OpenPage, question: Callable[[int], str]
+) -> None:
+    chat = open_page(start_server(scripted_pace="0"))
+    asked = [question(number) for number in range(12)]
+    for each in asked:
+        chat.ask(each)
     chat.page.reload()
-    expect(chat.texts.last).to_have_text("answer 11")
-    older = chat.page.get_by_role("button", name="Show earlier messages")
-    assert chat.said.count() < 12
-    older.click()
-    expect(chat.texts).to_have_text([f"answer {number}" for number in range(12)])
-    expect(chat.said).to_have_text([f"echo answer {number}" for number in range(12)])
-    expect(older).to_be_hidden()
+    expect(chat.texts.last).to_have_text(asked[-1].removeprefix("echo "))
+    expect(chat.texts.last).to_be_in_viewport()
+    assert chat.said.count() < len(asked)
+    while chat.said.count() < len(asked):
+        known, first, top = chat.page.evaluate(_SCROLL_UP)
+        if known == len(asked):
+            break
+        expect(chat.said.nth(known)).to_be_attached()
+        box = chat.said.get_by_text(first, exact=True).bounding_box()
+        assert box is not None
+        assert box["y"] == pytest.approx(top, abs=2)
+    expect(chat.said).to_have_text(asked)
+    expect(chat.texts).to_have_text([each.removeprefix("echo ") for each in asked])
+    expect(chat.page.get_by_role("button", name="Show earlier messages")).to_be_hidden()
+
+
+def test_a_tall_window_is_filled(start_server: StartServer, open_page: OpenPage) -> None:
+    chat = open_page(start_server(scripted_pace="0"), viewport={"width": 1280, "height": 2_400})
+    asked = [f"echo answer {number}" for number in range(12)]
+    for each in asked:
+        chat.ask(each)
+    chat.page.reload()
+    expect(chat.said).to_have_text(asked)
 
 
 def test_light_dark_and_as_the_system(chat: ChatPage) -> None:
