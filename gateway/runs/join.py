@@ -10,8 +10,11 @@ from gateway.wire.errors import NotFoundError, RateLimitedError
 from storage.records import Connection, Owner, Run, RunReader, RunState
 from storage.repositories import SharedStore
 
-BEGUN_WITHIN_S = 5.0
-"""A run that is still queued after so long is handed to a process once more; its claim stays single."""
+BEGUN_WITHIN_S = 4.0
+"""A run that is still queued after so long is handed to a process once more; its claim stays single.
+
+Less than an accept may take to fail that was stored all the same: who sends again then is answered.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,8 @@ class SharedResumer:
     ) -> Sequence[answers.LiveRun]:
         """Make the connection a reader of every later run of the session; see `RunFinder.subscribe`.
 
-        Either a generation finds the subscriber when it has claimed its run, or the run is found here.
+        Either a generation finds the subscriber when it has claimed its run, or the run is found here. Of
+        the runs that wait one may be missing that was accepted in this second.
 
         Raises:
             NotFoundError: no such session of this owner.
@@ -105,10 +109,14 @@ class SharedResumer:
         if session is None:
             await its.subscribers.remove(session_id, reader.connection_id)
             raise NotFoundError
-        run = await its.runs.get(session.active_run) if session.active_run else None
-        if run is None or run.state == "ended":
+        if session.active_run is None:
             return []
-        return [live_run(run, last_seq=run.last_seq)]
+        active = await its.runs.get(session.active_run)
+        others = [run for run in await its.runs.live() if run.run_id != session.active_run]
+        runs = [run for run in others if run.session_id == session_id]
+        if active is not None and active.state != "ended":
+            runs.insert(0, active)
+        return [live_run(run, last_seq=run.last_seq) for run in runs]
 
     async def unsubscribe(self, owner: Owner, session_id: str, reader: Connection) -> None:
         """Undo it for later runs."""

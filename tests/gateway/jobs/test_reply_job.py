@@ -338,6 +338,22 @@ async def test_a_subscriber_gets_every_later_answer(aws: Deployment) -> None:
     assert (aws.events(run_id, "phone"), aws.text(run_id)) == ([], "Hello.")
 
 
+async def test_a_subscriber_is_told_of_what_waits_and_gets_that_too(aws: Deployment) -> None:
+    session_id = (first := await aws.send())["session_id"]
+    run_ids = [first["run_id"]]
+    for number in (2, 3):
+        aws.clock.now += 1
+        waiting = await aws.send(f"s{number}", session_id=session_id, if_busy="queue")
+        run_ids.append(waiting["run_id"])
+    await aws.send("s4", "Elsewhere")
+    subscribed = await aws.subscribe(session_id, here="phone")
+    assert [run["run_id"] for run in subscribed["runs"]] == run_ids
+    await aws.unsubscribe(session_id, here="phone")
+    await aws.carry_out()
+    for run_id in run_ids:
+        assert aws.events(run_id, "phone") == aws.events(run_id) != []
+
+
 async def test_a_subscriber_gets_what_is_under_way_from_its_start(aws: Deployment) -> None:
     gate = held(aws, "One")
     accepted = await aws.send()
