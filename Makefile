@@ -8,7 +8,7 @@ DEV    := $(VENV)/.dev-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test chaos check format lint types contracts generate bench lock deploy aws-local clean
+.PHONY: help install serve test chaos scenarios check format lint types contracts generate bench lock deploy aws-local clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ SECONDS ?= 60
 CLIENTS ?= 100
 chaos: $(DEV) ## break a real server for SECONDS=60, with CLIENTS=100, and judge what its clients saw
 	$(BIN)/python -m tests.promises.nemesis --seconds $(SECONDS) --clients $(CLIENTS) $(if $(SEED),--seed $(SEED))
+
+scenarios: $(DEV) ## write anew what the scenarios' transcripts shall be, where both hosts agree
+	SCENARIOS=write $(BIN)/python -m pytest -q tests/gateway/hosts/test_scenarios.py
 
 bench: $(DEV) ## measure the parser and the gateway beside others, interleaved; prints ratios
 	$(BIN)/python -m bench

@@ -1,26 +1,23 @@
 """A chat of ours through the emulator: the functions of the template, as API Gateway and Lambda run them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from gateway.emulator import Emulator, Fault, Function, Queue
+from gateway.emulator import Emulator, Fault
 from tests.engines.processes import Engine
-from tests.gateway.emulator.conftest import until
+from tests.gateway.emulator.conftest import Printed, until
 from tests.gateway.hosts import client as client_module
+from tests.gateway.hosts.aws.emulated import emulated_gateway
 from tests.gateway.hosts.aws.functions import ORIGIN, Functions, running_functions
 from tests.gateway.hosts.client import Client, connect
-from tests.ops.examples import ROOT
 
 BOUND_S = 60.0
 """Functions start cold, on a busy machine."""
-
-VISIBILITY_S = 1.0
-"""A run is sealed when its lease is over; until then its message comes again and again."""
 
 
 @pytest.fixture(scope="module")
@@ -35,35 +32,11 @@ def world(
 
 @pytest.fixture
 async def deployed(
-    emulating: Callable[..., Any], world: Functions, monkeypatch: pytest.MonkeyPatch
-) -> Emulator:
+    world: Functions, printed: Printed, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Emulator]:
     monkeypatch.setattr(client_module, "BOUND_S", BOUND_S)
-    environment = {
-        **world.environ,
-        "AWS_ENDPOINT_URL_LAMBDA": "{lambda_url}",
-        "MAKOTO_CONNECTIONS_URL": "{connections_url}",
-    }
-    host = "gateway.hosts.aws"
-    emulated: Emulator = await emulating(
-        root=ROOT,
-        connect=f"{host}.connect.handler",
-        default=f"{host}.message.handler",
-        disconnect=f"{host}.disconnect.handler",
-        functions={
-            "makoto-reply": Function(
-                handler=f"{host}.reply.handler",
-                timeout_s=900,
-                retries=0,
-                event_age_s=60,
-                on_failure="failures",
-            ),
-            "seal": f"{host}.seal.handler",
-        },
-        queues={"failures": Queue(consumer="seal", batch_size=5, visibility_s=VISIBILITY_S)},
-        environment=environment,
-        route_selection="$request.body.type",
-    )
-    return emulated
+    async with emulated_gateway(world, output=printed) as running:
+        yield running
 
 
 @asynccontextmanager
