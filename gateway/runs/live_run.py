@@ -72,6 +72,7 @@ class LiveRun:
         self._spilling: asyncio.Task[None] | None = None
         self._unkept: deque[LogEntry] = deque()
         self._outstanding = 0
+        self._asked_at = 0.0
         self._refusing_since: float | None = None
         self._settling: asyncio.Event | None = None
         self._stop: Callable[[], object] | None = None
@@ -266,6 +267,8 @@ class LiveRun:
     # Logging
 
     def _submit(self, entry: LogEntry) -> None:
+        if not self._outstanding:
+            self._asked_at = asyncio.get_running_loop().time()
         self._outstanding += 1
         self._log.append(entry, claimed_by=self.claimed_by, acknowledge=self._acknowledged)
 
@@ -277,7 +280,7 @@ class LiveRun:
             self.feed.advance(self._unkept.popleft().last)
         elif isinstance(error, StorageUnavailableError):
             if self._refusing_since is None:
-                self._refusing_since = asyncio.get_running_loop().time()
+                self._refusing_since = self._asked_at  # a log that hangs takes seconds to refuse
         else:
             self.seal()
             return

@@ -189,6 +189,19 @@ async def test_a_log_that_refuses_for_two_seconds_makes_the_run_volatile(
     assert numbers(around) == [1, 2, 3]
 
 
+async def test_a_log_that_takes_as_long_to_refuse_once_is_not_asked_again(
+    around: Surroundings,
+) -> None:
+    follow(around)
+    around.live.emit(deltas("shown"))
+    await asyncio.sleep(VOLATILE_AFTER_S)
+    around.log.refusing = True
+    around.log.answer()
+    assert around.live.volatile
+    assert around.log.attempts == 1
+    assert text_of(around.events("c1")) == "shown"
+
+
 async def test_a_late_reader_of_a_volatile_run_gets_all_of_it(around: Surroundings) -> None:
     around.log.at_once = True
     around.live.emit(deltas("kept"))
