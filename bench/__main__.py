@@ -1,13 +1,14 @@
 """Measure the parser and the gateway, beside others where there are any, and print the tables.
 
-`python -m bench` runs all parts, `python -m bench parser`, `gateway`, `posts` or `coldstart` one of them.
+`python -m bench` runs all parts, `python -m bench parser`, `gateway`, `log`, `stalled`, `posts` or
+`coldstart` one of them.
 """
 
 import argparse
 
 from bench import report
 
-PARTS = ("parser", "gateway", "posts", "coldstart")
+PARTS = ("parser", "gateway", "log", "stalled", "posts", "coldstart")
 
 
 def run() -> None:
@@ -38,6 +39,14 @@ def _run(part: str, *, quick: bool, deflate: bool) -> None:
             from bench import gateway
 
             gateway.run(quick=quick, deflate=deflate)
+        case "log":
+            from bench import log
+
+            log.run(quick=quick, deflate=deflate)
+        case "stalled":
+            from bench import stalled
+
+            stalled.run(quick=quick)
         case "posts":
             from bench import posts
 

@@ -182,10 +182,16 @@ class RelayLine(SocketLine):
 
 
 class GatewayLine(SocketLine):
-    """To the gateway: `makoto.v1`, with a token offered as a browser offers it."""
+    """To the gateway: `makoto.v1`, with a token offered as a browser offers it.
+
+    Attributes:
+        run_id: of the last reply; "" before there is one.
+        ready: resolved once the server has answered `hello`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.run_id = ""
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -207,6 +213,7 @@ class GatewayLine(SocketLine):
     def _received(self, message: bytes) -> None:
         frame = orjson.loads(message)
         if frame["type"] == "events":
+            self.run_id = frame["run_id"]
             self._take_events(frame["events"])
         elif frame["type"] == "ready":
             self.ready.set_result(None)

@@ -20,7 +20,7 @@ OPENING = 25  # connections being opened at a time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How much one visit to a system asks, in connections, turns and seconds."""
+    """How much one visit to a system asks, in connections (`idle`: 0 for none), turns and seconds."""
 
     idle: int = 500
     warm: int = 20
@@ -43,6 +43,7 @@ class Visit:
 
     Attributes:
         idle_bytes: resident memory per idle connection.
+        streaming_bytes: resident memory by which the server grew under load, per session.
         first_delta: median seconds to the first text, one turn at a time.
         turn_cpu: seconds of server CPU per turn of three chunks, one turn at a time.
         chunk_cpu: seconds of server CPU per delivered chunk under load.
@@ -55,6 +56,7 @@ class Visit:
     """
 
     idle_bytes: float | None = None
+    streaming_bytes: float | None = None
     first_delta: float = math.inf
     turn_cpu: float | None = None
     chunk_cpu: float | None = None
@@ -123,6 +125,7 @@ async def load(
 ) -> None:
     """Stream to all sessions at once; the last line waits until the load runs, then asks too."""
     *streaming, probing = lines
+    resting = server.resident() if server else 0
     for line in streaming:
         line.ask(plan.chunks, EVERY)
         await asyncio.sleep(plan.ramp / len(streaming))
@@ -145,6 +148,7 @@ async def load(
     if server:
         visit.busy = cpu / seconds
         visit.chunk_cpu = cpu / max(chunks, 1)
+        visit.streaming_bytes = (server.resident() - resting) / len(streaming)
     until = asyncio.get_running_loop().time() + plan.probing
     if waited := await _probe(probing, until):
         visit.loaded_first_delta = statistics.median(waited)
@@ -167,7 +171,7 @@ async def visit(system: System, server: Process | None, provider: Process, plan:
     try:
         lines += await open_lines(system, plan.warm)
         await asyncio.gather(*(_turn(line, 3, 1) for line in lines))
-        if server:
+        if server and plan.idle:
             found.idle_bytes = await idle_memory(system, server, plan)
         lines += await open_lines(system, SESSIONS + 1 - len(lines))
         gc.collect()

@@ -26,6 +26,11 @@ class Cores:
     server: int | None
     others: int | None
 
+    def __str__(self) -> str:
+        if self.server is None:
+            return "no pinning: too few cores"
+        return f"server on core {self.server}, clients and provider on core {self.others}"
+
 
 def choose_cores() -> Cores:
     """Give the server the first core allowed to this process, everything else the last."""

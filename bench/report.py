@@ -1,6 +1,7 @@
 """What the terminal shows: tables, and targets with whether they were met."""
 
 import importlib.metadata
+import math
 import os
 import platform
 import statistics
@@ -56,6 +57,20 @@ def median(values: Iterable[float]) -> float | None:
     """Return the median, None when there is no value."""
     kept = list(values)
     return statistics.median(kept) if kept else None
+
+
+def ratio(one: float | None, other: float | None) -> float | None:
+    """Return how many times the other it is; None where that says nothing."""
+    if one is None or other is None or not other or math.isinf(other):
+        return None
+    return one / other
+
+
+def number(value: float | None, scale: float, digits: int) -> str:
+    """Return a cell: the value times `scale`, "-" for none, "never" for infinity."""
+    if value is None:
+        return "-"
+    return "never" if math.isinf(value) else f"{value * scale:,.{digits}f}"
 
 
 def machine() -> str:

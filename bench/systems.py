@@ -22,6 +22,7 @@ from gateway.identity.local_key import load_or_create_key
 
 ROOT = Path(__file__).parent.parent
 NODE_RELAY = Path(__file__).parent / "relays" / "node"
+MAKOTO = Path(sys.executable).with_name("makoto")
 INSTALL_SECONDS = 60
 TOKEN_SECONDS = 20
 USERS = 128  # more than there are sessions, so that no two streams are of one user
@@ -151,17 +152,17 @@ class Gateway:
     """
 
     name = "makoto"
+    program: tuple[str, ...] = (str(MAKOTO),)
 
     def __init__(self, *, deflate: bool) -> None:
         self._deflate = deflate
-        self._command = Path(sys.executable).with_name("makoto")
-        if not self._command.exists():
+        if not MAKOTO.exists():
             raise UnavailableError("no `makoto` command beside this Python")
 
     def start(self, provider: Process, core: int | None) -> Process | None:
         self._data = tempfile.TemporaryDirectory(prefix="makoto-bench-")
         environment = {**_upstream(provider), "MAKOTO_DATA_DIR": self._data.name}
-        command = [str(self._command), "serve", "--port", "0"]
+        command = [*self.program, "serve", "--port", "0"]
         try:
             self._server = process.start(command, core=core, environment=environment, folder=ROOT)
         except process.NotStartedError:
@@ -184,7 +185,7 @@ class Gateway:
 
     def _ask_token(self, environment: Mapping[str, str]) -> str:
         done = subprocess.run(
-            [str(self._command), "token"],
+            [str(MAKOTO), "token"],
             env={**os.environ, **environment},
             cwd=ROOT,
             capture_output=True,
@@ -214,6 +215,13 @@ class Gateway:
         )
         now = time.time()
         return [issuer.mint(f"bench-{user}", ttl_s=900, now=now) for user in range(USERS)]
+
+
+class Unlogged(Gateway):
+    """Makoto with a run log that keeps nothing: what it costs to log is the difference."""
+
+    name = "without the log"
+    program = (sys.executable, "-m", "bench.unlogged_server")
 
 
 def available(*, deflate: bool) -> tuple[list[System], list[str]]:

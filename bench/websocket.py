@@ -69,6 +69,16 @@ class Socket(asyncio.Protocol):
         """Send one text message."""
         self._send(_TEXT, text)
 
+    def stall(self) -> None:
+        """Read nothing any more."""
+        self._transport.pause_reading()
+
+    @property
+    def port(self) -> int:
+        """The port of this end."""
+        port: int = self._transport.get_extra_info("sockname")[1]
+        return port
+
     def close(self) -> None:
         """Send a close frame and hang up without waiting for the answer."""
         if not self._transport.is_closing():
