@@ -1,8 +1,12 @@
 """What a client is told when something breaks on our side, and what only the log knows."""
 
 import asyncio
+import errno
+import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -10,14 +14,17 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.account.account import Account
 from gateway.identity.verifier import TokenVerifier
+from gateway.runs import live_run
+from gateway.turns import finish
 from gateway.turns.reply import ReplyWriter
+from storage.blobs import files
 from storage.errors import StorageUnavailableError
 from storage.records import Completion
-from storage.sqlite import runs
+from storage.sqlite import database, runs, segments, store
 from storage.sqlite.runs import SqliteRuns
 from storage.sqlite.threads import DatabaseThread, Reader, Writer
 from tests.gateway.hosts.client import text_of
-from tests.gateway.hosts.local_host import LocalHost
+from tests.gateway.hosts.local_host import LocalHost, local_host
 from tests.gateway.hosts.puppet import Puppet, reply
 
 SECRET = "disk image is malformed: /srv/secret/makoto.db"
@@ -115,6 +122,67 @@ async def test_an_answer_whose_end_cannot_be_stored_is_shown_and_stored_later(
         assert again[-1]["saved"] is True
 
 
+@pytest.fixture
+def writing(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    """The connections of stores that are opened from now on; the first writes."""
+    opened: list[sqlite3.Connection] = []
+
+    def connect(path: Path) -> sqlite3.Connection:
+        opened.append(database.connect(path))
+        return opened[-1]
+
+    monkeypatch.setattr(store, "connect", connect)
+    return opened
+
+
+@contextmanager
+def read_only(connection: sqlite3.Connection) -> Iterator[None]:
+    """Refuse every write, as a file system does that found itself damaged."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    connection.execute("PRAGMA query_only=ON")
+    try:
+        with patch.object(segments, "_write_whole", refuse), patch.object(files, "_store", refuse):
+            yield
+    finally:
+        connection.execute("PRAGMA query_only=OFF")
+
+
+async def test_on_a_read_only_disk_answers_are_shown_and_kept_when_it_is_well_again(
+    folder: Path,
+    puppet: Puppet,
+    writing: list[sqlite3.Connection],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live_run, "VOLATILE_AFTER_S", 0.3)
+    monkeypatch.setattr(finish, "RETRIES_S", (0.1,))
+    gate, large = asyncio.Event(), "more" * 5_000
+    puppet.says_to("Hi", *reply("Once ", gate, large))
+    async with (
+        local_host(folder, model=puppet) as host,
+        host.client() as client,
+        host.client("beni") as other,
+    ):
+        run = await client.send("Hi")
+        begun = await client.events(run["run_id"], until="content.delta")
+        with read_only(writing[0]):
+            gate.set()
+            events = begun + await client.events(run["run_id"], after=len(begun))
+            refused = await other.ask("send", id="s1", content="b")
+            assert (await other.ask("sessions"))["items"] == [], "it can be read"
+        assert text_of(events) == f"Once {large}"
+        assert (events[-1]["reason"], events[-1]["saved"]) == ("stop", False)
+        assert refused["code"] == "storage.unavailable"
+        _, answered = await other.exchange("b", id="s1")
+        assert answered[-1]["saved"] is True
+        async with asyncio.timeout(5):
+            while len(await client.history(run["session_id"])) < 2:
+                await asyncio.sleep(0.05)
+        assert (await client.history(run["session_id"]))[1]["content"] == f"Once {large}"
+
+
 async def test_a_run_that_cannot_be_claimed_ends_and_sets_its_session_free(
     host: LocalHost, puppet: Puppet
 ) -> None:
@@ -147,10 +215,10 @@ async def test_a_run_that_cannot_be_claimed_ends_and_sets_its_session_free(
 async def test_after_an_end_that_was_stored_though_it_seemed_not_the_next_turn_follows(
     host: LocalHost, puppet: Puppet
 ) -> None:
-    store = SqliteRuns.finish
+    finish_run = SqliteRuns.finish
 
     async def store_and_fail(self: SqliteRuns, completion: Completion) -> None:
-        await store(self, completion)
+        await finish_run(self, completion)
         raise StorageUnavailableError(SECRET)
 
     gate = asyncio.Event()
