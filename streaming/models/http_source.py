@@ -6,8 +6,10 @@ own (`streaming.models.deadline` owns the clock), and no compression, because a 
 text that a person is waiting for.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from streaming.models.byte_source import ByteSource
@@ -21,6 +23,9 @@ __all__ = ["post"]
 
 ERROR_BODY_LIMIT: Final = 65_536
 """Bytes of an error's body that are looked at; the rest is not waited for."""
+
+ERROR_BODY_SECONDS: Final = 1.0
+"""How long the body of an error is waited for once its head has come, which says the most."""
 
 
 async def post(pool: ConnectionPool, head: RequestHead, body: bytes) -> ByteSource:
@@ -65,9 +70,8 @@ async def _error_of(response: Exchange) -> ModelError:
 
 async def _read_start(response: Exchange) -> bytes:
     body = bytearray()
-    try:
-        while len(body) < ERROR_BODY_LIMIT and (data := await response.read()):
-            body += data
-    except ModelError:
-        return b""
+    with suppress(TimeoutError, ModelError):
+        async with asyncio.timeout(ERROR_BODY_SECONDS):
+            while len(body) < ERROR_BODY_LIMIT and (data := await response.read()):
+                body += data
     return bytes(body)

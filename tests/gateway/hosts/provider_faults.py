@@ -174,13 +174,6 @@ SILENCES = (
     silent(
         "drip of events without an end", *BEGUN, Do.REPEAT, chunk(), deadline="total", text=TEXT
     ),
-    Fault(
-        name="drip of single bytes",
-        provider=(stream(*(bytes([byte]) for event in ended(REPLY) for byte in event)),),
-        deadline="between_chunks",
-        reason="stop",
-        text=TEXT,
-    ),
 )
 
 STATUSES = (
@@ -212,13 +205,15 @@ STATUSES = (
     ),
     Fault(
         name="429 once",
-        provider=(failed(429, retry_after="0"), answer(REPLY)),
+        provider=(failed(429, retry_after="0.2"), answer(REPLY)),
         reason="stop",
         text=TEXT,
         requests=2,
+        waits_s=0.2,
     ),
     given_up("429 for want of quota", failed(429, "insufficient_quota", retry_after="1")),
     given_up("401", failed(401, "invalid_api_key")),
+    given_up("401 whose body stalls", stream(HTML, Do.STALL, status=401)),
     given_up("403", failed(403)),
     given_up("400", failed(400, error_type="invalid_request_error"), code="model.refused"),
     given_up("400 for a long prompt", failed(400, "context_length_exceeded"), code="model.refused"),
@@ -237,7 +232,7 @@ STATUSES = (
     turned_away("500", failed(500, error_type="server_error")),
     turned_away("502 with HTML", plain(502, HTML, content_type="text/html")),
     turned_away("503", failed(503)),
-    turned_away("503 whose body has no end", stream(HTML, Do.CUT, status=503)),
+    turned_away("503 whose body breaks off", stream(HTML, Do.CUT, status=503)),
     Fault(
         name="503 once",
         provider=(failed(503), answer(REPLY)),
@@ -293,6 +288,8 @@ BEFORE_THE_TEXT = (
 )
 
 BEHIND_THE_TEXT = (
+    # Once a part of the answer has come there is no second try, though it be only the call's name.
+    broken("cut behind the name", *BEGUN[:2], Do.CUT, code="model.unavailable", text=""),
     broken("cut", *BEGUN, Do.CUT, code="model.unavailable"),
     broken("reset", *BEGUN, Do.RESET, code="model.unavailable"),
     broken("EOF without a finish", *BEGUN),
@@ -328,6 +325,7 @@ BEHIND_THE_TEXT = (
 )
 
 SURVIVED = (
+    whole("drip of single bytes", *(bytes([byte]) for event in ended(REPLY) for byte in event)),
     whole("cut behind the whole reply", *BEGUN, call(REST), Do.CUT),
     whole("EOF behind the whole reply", *BEGUN, call(REST)),
     whole("missing fields of the reply", *ended(f'{{"content": "{TEXT}"}}'), emotion="neutral"),

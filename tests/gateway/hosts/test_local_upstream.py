@@ -17,7 +17,6 @@ from tests.streaming.models.openai_endpoint import (
     call_events,
     openai_endpoint,
     reply_events,
-    status,
     stream,
 )
 
@@ -116,71 +115,6 @@ async def test_cancel_before_the_first_byte_closes_the_upstream_request_too(
         async with asyncio.timeout(1):
             await received.disconnected.wait()
         assert (await client.events(run["run_id"]))[-1]["reason"] == "cancelled"
-
-
-@pytest.mark.parametrize(
-    ("status_code", "code"),
-    [(401, "model.unavailable"), (400, "model.refused")],
-)
-async def test_nothing_of_the_provider_reaches_the_client_or_the_log(
-    host: LocalHost,
-    endpoint: OpenAIEndpoint,
-    caplog: pytest.LogCaptureFixture,
-    status_code: int,
-    code: str,
-) -> None:
-    caplog.set_level("DEBUG", "gateway")
-    words = f"Incorrect API key provided: {KEY}"
-    endpoint.will(status(status_code, {"message": words, "type": None, "code": None}))
-    async with host.client() as client:
-        _, events = await client.exchange("Hi")
-    assert events[-1]["error"]["code"] == code
-    assert "SECRET" not in str(client.frames)
-    gateways = [record for record in caplog.records if record.name.startswith("gateway")]
-    assert gateways
-    assert not [record for record in gateways if "SECRET" in str(vars(record))]
-
-
-async def test_a_stream_that_breaks_off_is_no_whole_answer(
-    host: LocalHost, endpoint: OpenAIEndpoint
-) -> None:
-    endpoint.will(stream(*call_events('{"content": "Once upon')))
-    async with host.client() as client:
-        accepted, events = await client.exchange("Hi")
-        _, kept = await client.history(accepted["session_id"])
-    assert events[-1]["reason"] == "error"
-    assert events[-1]["error"]["code"] == "model.protocol"
-    assert (kept["content"], kept["end"]) == ("Once upon", "error")
-
-
-async def test_whole_arguments_without_an_end_mark_are_an_answer(
-    host: LocalHost, endpoint: OpenAIEndpoint
-) -> None:
-    endpoint.will(stream(*call_events(arguments("Once upon"))))
-    async with host.client() as client:
-        _, events = await client.exchange("Hi")
-    assert events[-1]["reason"] == "stop"
-
-
-@pytest.mark.parametrize("phase", ["first_token", "between_chunks", "total"])
-async def test_a_silent_provider_ends_the_run_in_time(
-    folder: Path, endpoint: OpenAIEndpoint, phase: str
-) -> None:
-    deadlines = {"first_token_s": 10, "between_chunks_s": 10, "reply_s": 10}
-    name = {"total": "reply_s"}.get(phase, f"{phase}_s")
-    events = call_events('{"content": "Once upon')
-    endpoint.will(stream(*([] if phase == "first_token" else events), Do.STALL))
-    settings = {"openai_api_key": KEY, "openai_base_url": endpoint.base_url}
-    async with (
-        local_host(folder, **settings, **(deadlines | {name: 0.5})) as host,
-        host.client() as client,
-    ):
-        _, heard = await client.exchange("Hi")
-        done = heard[-1]
-        assert (done["reason"], done["error"]["code"]) == ("timeout", "model.timeout")
-        assert done["error"]["phase"] == phase
-        async with asyncio.timeout(1):
-            await endpoint.requests[0].disconnected.wait()
 
 
 async def test_a_browsers_chat_works_through_the_whole_path(

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from streaming.models import http_source
 from streaming.models.byte_source import ByteSource
 from streaming.models.errors import ModelAuthError, ModelProtocolError, ModelUnavailableError
 from streaming.models.http_head import RequestHead, post_head
@@ -182,6 +183,18 @@ async def test_an_error_whose_body_breaks_is_known_by_its_status(
     with pytest.raises(ModelAuthError) as caught:
         await post(pool, head(endpoint), BODY)
     assert caught.value.__context__ is None
+
+
+async def test_an_error_whose_body_stalls_is_known_by_its_status(
+    endpoint: OpenAIEndpoint, pool: ConnectionPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_source, "ERROR_BODY_SECONDS", 0.05)
+    endpoint.will(stream(b'{"error": {', Do.STALL, status=401))
+
+    with pytest.raises(ModelAuthError):
+        await post(pool, head(endpoint), BODY)
+    async with asyncio.timeout(5):
+        await endpoint.closed()
 
 
 async def test_cancelling_in_the_body_of_an_error_closes_the_connection(
