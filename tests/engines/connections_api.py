@@ -114,6 +114,11 @@ class ConnectionsApi:
         """Let the next requests (to one connection) fail."""
         self._orders.append(_Order(connection_id=connection_id, what=what, times=times))
 
+    def relent(self) -> None:
+        """Let nothing fail any more that was told to."""
+        with self.lock:
+            self._orders.clear()
+
     def statuses(self) -> list[int]:
         return [request.status for request in self.requests]
 

@@ -76,7 +76,7 @@ class OpenAIEndpoint:
 
     async def received(self, count: int) -> Received:
         """Wait for the `count`-th request, counted from 1, and return it."""
-        async with self._changed, asyncio.timeout(5):
+        async with self._changed, asyncio.timeout(30):
             await self._changed.wait_for(lambda: len(self.requests) >= count)
         return self.requests[count - 1]
 

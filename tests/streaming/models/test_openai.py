@@ -58,7 +58,7 @@ from tests.streaming.models.openai_endpoint import (
 
 KEY = "sk-test-SECRET"
 WORDS = "upstream words with SECRET"
-PATIENT = Deadlines(first_token=10.0, between_chunks=10.0, total=10.0)
+PATIENT = Deadlines(first_token=60.0, between_chunks=60.0, total=60.0)
 SOON_FIRST = Deadlines(first_token=0.3, between_chunks=10.0, total=10.0)
 SOON_SILENT = Deadlines(first_token=10.0, between_chunks=0.3, total=10.0)
 SOON_OVER = Deadlines(first_token=10.0, between_chunks=10.0, total=0.1)
