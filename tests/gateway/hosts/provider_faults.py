@@ -328,6 +328,11 @@ SURVIVED = (
     whole("drip of single bytes", *(bytes([byte]) for event in ended(REPLY) for byte in event)),
     whole("cut behind the whole reply", *BEGUN, call(REST), Do.CUT),
     whole("EOF behind the whole reply", *BEGUN, call(REST)),
+    whole(
+        "lines that are no SSE",
+        *(*BEGUN, f"{WORDS}\n\nretry\n{WORDS}: 1\nevent: error\n\n".encode()),
+        *(call(REST), chunk(finish_reason="stop"), DONE),
+    ),
     whole("missing fields of the reply", *ended(f'{{"content": "{TEXT}"}}'), emotion="neutral"),
     whole(
         "missing fields of the chunks",
