@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from gateway.bootstrap.generation import open_model
-from gateway.bootstrap.handlers import make_gateway, make_recovery
+from gateway.bootstrap.handlers import make_gateway, make_recovery, make_sealer
 from gateway.bootstrap.local import (
     LOCAL_AUDIENCE,
     LOCAL_ISSUER,
@@ -131,6 +131,7 @@ async def test_the_settings_reach_the_rooms(stack: AsyncExitStack, tmp_path: Pat
     assert isinstance(model, FakeModel)
     (request,) = model.requests
     assert request.messages[0].content == "あなたは誠です。"
+    assert make_sealer(on)._rules == on.generator._rules
     properties: Any = request.function.parameters["properties"]
     assert properties["emotion"]["const"] == "calm"
 

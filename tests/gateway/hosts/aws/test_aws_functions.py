@@ -468,6 +468,24 @@ def test_a_process_that_dies_leaves_a_run_that_the_queue_ends(slow: Functions) -
     found = events(slow, here, run_id)
     assert found[-1]["reason"] == "interrupted"
     assert text(found)
+    assert (found[-2]["type"], found[-2]["model"]) == ("usage", "scripted")
+    assert found[-2]["estimated"]
+
+
+def test_an_answer_that_nobody_reads_is_ended_if_that_is_set(slow: Functions) -> None:
+    here, there = slow.connect(), slow.connect()
+    run_id = send(slow, here, "long")
+    impatient = slow.another("reply", MAKOTO_UNREAD_RUN_S="0.5")
+    writing = slow.in_background(impatient, asked(slow))
+    wait_for(lambda: text(events(slow, here, run_id)))
+    slow.api.gone.add(here)
+    writing.result(timeout=60)
+
+    slow.command(there, type="resume", run_id=run_id, after=0)
+    found = events(slow, there, run_id)
+    assert text(found).startswith(text(events(slow, here, run_id)))
+    assert (found[-1]["reason"], found[-1]["saved"]) == ("interrupted", True)
+    assert found[-2]["estimated"]
 
 
 def test_a_cancel_from_another_process_stops_the_answer_within_a_second(slow: Functions) -> None:
