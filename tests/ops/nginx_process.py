@@ -12,14 +12,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.engines.certificate import issue
 from tests.ops.examples import example, with_changes
 
 NAME = "chat.example"
@@ -112,7 +109,9 @@ def exchange(
 def running_nginx(folder: Path, *, gateway_port: int) -> Iterator[NginxProcess]:
     """Serve the gateway at `https://chat.example` of loopback until the block ends."""
     program = nginx_program()
-    _make_certificate(folder)
+    certificate = issue(folder, NAME)
+    certificate.file.rename(folder / "fullchain.pem")
+    certificate.key_file.rename(folder / "privkey.pem")
     ports = _free_ports(2)
     nginx = NginxProcess(tls_port=ports[0], plain_port=ports[1], folder=folder)
     (folder / "makoto.conf").write_text(_configuration(nginx, gateway_port))
@@ -165,26 +164,3 @@ def _wait_for(port: int, process: "subprocess.Popen[bytes]", errors: Path) -> No
             time.sleep(0.02)
         else:
             return
-
-
-def _make_certificate(folder: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "fullchain.pem").write_bytes(certificate.public_bytes(pem))
-    (folder / "privkey.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )

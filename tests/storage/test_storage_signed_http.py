@@ -14,9 +14,9 @@ from storage import signed_http
 from storage.signed_http import THREADS, NoAnswerError, Response, SignedEndpoint, url_at_aws
 from storage.sigv4 import Credentials
 from tests.engines import processes
+from tests.engines.certificate import Certificate, issue
 from tests.engines.fault_proxy import THROTTLE, Fault, FaultProxy, fault_proxy
 from tests.engines.processes import Engine
-from tests.streaming.models.certificate import Certificate, issue
 
 HEADERS = {
     "Content-Type": "application/x-amz-json-1.0",

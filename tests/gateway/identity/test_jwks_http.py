@@ -2,22 +2,18 @@
 
 import asyncio
 import gzip
-import ssl
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.identity.errors import JwksFetchError, KeysUnavailableError
 from gateway.identity.jwks import JwksCache, JwksPolicy
 from gateway.identity.jwks_http import fetch_jwks
 from gateway.identity.keys import MAX_DOCUMENT_BYTES
+from tests.engines.certificate import issue
 from tests.gateway.identity.forge import document, jwk
 
 GOOD = document(jwk("k1"))
@@ -205,34 +201,12 @@ class TlsIssuer:
 
 @pytest.fixture
 async def tls_issuer(server: Server, tmp_path: Path) -> AsyncIterator[TlsIssuer]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    authority, private = tmp_path / "authority.pem", tmp_path / "key.pem"
-    authority.write_bytes(certificate.public_bytes(pem))
-    private.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(authority, private)
+    certificate = issue(tmp_path, "localhost")
     server.answers["/jwks"] = plain(GOOD)
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=certificate.server())
     async with listening:
         port = listening.sockets[0].getsockname()[1]
-        yield TlsIssuer(url=f"https://localhost:{port}/jwks", authority=authority)
+        yield TlsIssuer(url=f"https://localhost:{port}/jwks", authority=certificate.file)
         listening.close()
 
 

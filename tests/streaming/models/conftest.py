@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from tests.streaming.models.certificate import Certificate, issue
+from tests.engines.certificate import Certificate, issue
 
 _OVER_THE_NETWORK = {"test_http_pool.py", "test_http_source.py", "test_openai.py"}
 

@@ -13,8 +13,8 @@ from streaming.models.errors import ModelError, ModelProtocolError, ModelUnavail
 from streaming.models.http_exchange import UNREAD_LIMIT, Exchange
 from streaming.models.http_head import Origin
 from streaming.models.http_pool import ConnectionPool, tls_context
+from tests.engines.certificate import Certificate
 from tests.streaming.models.byte_server import ByteServer, Peer, Script, byte_server
-from tests.streaming.models.certificate import Certificate
 
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -35,7 +35,7 @@ from streaming.parts import (
     TextDelta,
     Usage,
 )
-from tests.streaming.models.certificate import Certificate
+from tests.engines.certificate import Certificate
 from tests.streaming.models.openai_endpoint import (
     DONE,
     Behaviour,

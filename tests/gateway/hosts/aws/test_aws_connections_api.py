@@ -12,8 +12,8 @@ import pytest
 
 from gateway.hosts.aws import connections_api
 from gateway.hosts.aws.connections_api import Answer, ConnectionsApi
+from tests.engines.certificate import issue
 from tests.engines.connections_api import CREDENTIALS, REGION
-from tests.streaming.models.certificate import issue
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 

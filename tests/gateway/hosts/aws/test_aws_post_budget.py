@@ -20,6 +20,7 @@ from gateway.hosts.aws.post_budget import (
     choose,
 )
 from storage.errors import StorageUnavailableError
+from tests.gateway.hosts.aws.rates import most_in_a_second
 from tests.gateway.runs.virtual_time import run_virtually
 
 FLUSH_S = 0.1
@@ -110,13 +111,7 @@ class World:
             await asyncio.sleep(max(POST_S, flushed + FLUSH_S - loop.time()))
 
     def most_in_a_second(self) -> int:
-        times = sorted(at for at, _ in self.posts)
-        first, most = 0, 0
-        for last, at in enumerate(times):
-            while at - times[first] >= 1.0:
-                first += 1
-            most = max(most, last - first + 1)
-        return most
+        return most_in_a_second(sorted(at for at, _ in self.posts))
 
     def per_second_of(self, tenant: str, *, since: float, seconds: float) -> float:
         return sum(at >= since for at, name in self.posts if name == tenant) / seconds

@@ -19,6 +19,7 @@ from storage.dynamodb.tables import create_tables
 from tests.engines.connections_api import CREDENTIALS, REGION, ConnectionsApi, connections_api
 from tests.engines.processes import Engine
 from tests.gateway.hosts.aws.posting_process import TOKEN_EVERY_S, token
+from tests.gateway.hosts.aws.rates import most_in_a_second
 
 BUDGET = 50
 SECONDS = 3.0
@@ -97,15 +98,6 @@ def text_of(frames: list[bytes]) -> str:
         assert frame["first_seq"] == len(events) + 1
         events += frame["events"]
     return TEXT(event["text"] for event in events)
-
-
-def most_in_a_second(times: list[float]) -> int:
-    first, most = 0, 0
-    for last, at in enumerate(times):
-        while at - times[first] >= 1.0:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A self-signed certificate for the loopback address."""
+"""A self-signed certificate for a server on loopback."""
 
 import datetime as dt
 import ipaddress
@@ -25,21 +25,26 @@ class Certificate:
         return context
 
 
-def issue(folder: Path) -> Certificate:
-    """Write a certificate for ``127.0.0.1`` and ``localhost`` and its key into `folder`."""
+def issue(folder: Path, *names: str) -> Certificate:
+    """Write a certificate and its key into `folder`.
+
+    Args:
+        names: of hosts that it is for; without any, it is for ``127.0.0.1`` and ``localhost``.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test")])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test")])
     now = dt.datetime.now(dt.UTC)
-    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    loopback = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    hosts = [x509.DNSName(name) for name in names] or loopback
     signed = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(minutes=5))
+        .not_valid_before(now - dt.timedelta(hours=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
