@@ -243,9 +243,9 @@ async def test_a_new_credential_is_used_from_the_next_turn_on(
     assert sent == ["Bearer first", "Bearer first", "Bearer second"]
 
 
-async def test_the_sdk_is_asked_once_per_credential(
-    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def heads_built_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The credentials for which the SDK has been asked how a request begins."""
     asked: list[str] = []
 
     def counting(account: OpenAIAccount, *, model: str, credential: str) -> RequestHead:
@@ -253,11 +253,17 @@ async def test_the_sdk_is_asked_once_per_credential(
         return build_head(account, model=model, credential=credential)
 
     monkeypatch.setattr(openai_head, "build_head", counting)
+    return asked
+
+
+async def test_the_sdk_is_asked_once_per_credential(
+    make_model: MakeModel, heads_built_for: list[str]
+) -> None:
     model = make_model()
     for _ in range(3):
         await parts_of(model)
 
-    assert asked == [KEY]
+    assert heads_built_for == [KEY]
 
 
 @pytest.mark.parametrize("credential", ["", "sk-\n", "sk a", "鍵"])
@@ -786,20 +792,13 @@ async def test_a_closed_model_answers_no_more(
 
 
 async def test_the_first_turns_prepare_together(
-    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+    make_model: MakeModel, heads_built_for: list[str]
 ) -> None:
-    asked: list[str] = []
-
-    def counting(account: OpenAIAccount, *, model: str, credential: str) -> RequestHead:
-        asked.append(credential)
-        return build_head(account, model=model, credential=credential)
-
-    monkeypatch.setattr(openai_head, "build_head", counting)
     model = make_model()
 
     await asyncio.gather(*(parts_of(model) for _ in range(5)))
 
-    assert asked == [KEY]
+    assert heads_built_for == [KEY]
 
 
 async def test_any_number_of_replies_stream_side_by_side(
