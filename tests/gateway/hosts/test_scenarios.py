@@ -53,7 +53,9 @@ def functions(
 @pytest.mark.parametrize("name", scenarios.names())
 async def test_both_hosts_answer_alike(name: str, local: Local, aws: Aws) -> None:
     scenario = scenarios.read(name)
-    here, there = await asyncio.gather(play(scenario, local), play(scenario, aws))
+    async with asyncio.TaskGroup() as both:
+        played = [both.create_task(play(scenario, stage)) for stage in (local, aws)]
+    here, there = (each.result() for each in played)
     if found := difference(here, there):
         pytest.fail(f"the AWS host (+) differs from the local one (-)\n{found}")
     if os.environ.get("SCENARIOS") == "write":

@@ -45,22 +45,24 @@ PART = 20_000
 REFERENCES = ("id", "run_id", "session_id", "t")
 """Fields by which an answer names its command."""
 
-_REFERENCE = re.compile(r"\{([a-z][\w.-]*)\}")
+_REFERENCE = re.compile(r"\{([a-z][\w.:-]*)\}")
 
 
 async def play(scenario: Scenario, stage: Stage) -> str:
     """Play it and return the transcript."""
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(stage.provider.let_go)
         playing = _Play(scenario, stage, stack)
-        for step in scenario.steps:
-            try:
+        try:
+            for step in scenario.steps:
+                playing.at = step
                 async with asyncio.timeout(BOUND_S):
                     await playing.take(*step)
-            except (AssertionError, TimeoutError, KeyError) as exc:
-                exc.add_note(f"{scenario.name}, {type(stage).__name__}: {step}")
-                exc.add_note("\n".join(playing.transcript()[-30:]))
-                raise
-        await playing.end()
+            await playing.end()
+        except (AssertionError, TimeoutError, KeyError) as exc:
+            exc.add_note(f"{scenario.name}, {type(stage).__name__}: {playing.at}")
+            exc.add_note("\n".join(playing.transcript()))
+            raise
         return "\n".join([scenario.about, "", *playing.transcript(), ""])
 
 
@@ -186,7 +188,14 @@ class Device:
 
 
 class _Play:
+    """A scenario on its way.
+
+    Attributes:
+        at: the step that is being taken.
+    """
+
     def __init__(self, scenario: Scenario, stage: Stage, stack: AsyncExitStack) -> None:
+        self.at: object = None
         self._stage = stage
         self._stack = stack
         self._mark = secrets.token_hex(4)  # users are new in each play
@@ -211,6 +220,7 @@ class _Play:
 
     async def end(self) -> None:
         """Hear the rest: what each open connection follows to its end, then what comes unasked."""
+        self.at = "the end"
         async with asyncio.timeout(BOUND_S):
             here = [each for each in self._devices.values() if each.is_open]
             for device in here:
@@ -235,8 +245,12 @@ class _Play:
         for run_id in labels.known("run"):
             lines += self._run(run_id, labels)
         asked = [
-            f"  {each.end}: "
-            + " | ".join(f"{role}: {masked(text, labels)}" for role, text in each.messages)
+            " ".join(
+                [
+                    f"  {each.end}:",
+                    *(line({role: masked(said, labels)}) for role, said in each.messages),
+                ]
+            )
             for each in self._provider.asked
         ]
         return [*lines, "", "the model was asked", *sorted(asked)]
@@ -286,10 +300,10 @@ class _Play:
         self._note(f"{device.name} >", command)
         await self._tell(device, self._resolved(device, command))
 
-    async def _writes(self, device: Device, text: str) -> None:
+    async def _writes(self, device: Device, text: Any) -> None:
         assert device.client is not None
         self._note(f"{device.name} > text", text)
-        await device.client.ws.send(text)
+        await device.client.ws.send(spelled_out(text))
         self._note(f"{device.name} <", await device.answer_to(None))
 
     async def _uploads(self, device: Device, what: Mapping[str, Any]) -> None:
@@ -410,7 +424,7 @@ _LAST = {"type": "ping", "t": 0.5}
 def _answers(frame: Frame, command: Frame | None) -> bool:
     """Return whether a frame answers a command; `None` is something that was none."""
     if command is None:
-        return frame["type"] == "error"
+        return True
     if frame["type"] not in {"error", *ANSWERS.get(command["type"], ())}:
         return False
     if frame["type"] == "error" and any(

@@ -37,7 +37,7 @@ MASKED = {
 }
 """Fields whose values are of no concern."""
 
-LONG = 100
+LONG = 200
 """Characters of a text that is written out."""
 
 
