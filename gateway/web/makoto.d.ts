@@ -180,24 +180,24 @@ export interface MakotoClientOptions {
    * How the token travels. A subprotocol longer than 4 KB becomes a ticket by itself. Choose `ticket` where
    * the platform answers no subprotocol, or takes no handshake without a credential that it knows.
    */
-  handshake?: "subprotocol" | "ticket" | "hello";
+  handshake?: "subprotocol" | "ticket" | "hello" | undefined;
   /** Where tickets are sold: an absolute URL, or relative to the socket's host (`/v1/tickets`). */
-  ticketUrl?: string;
+  ticketUrl?: string | undefined;
   /** Where unaccepted messages survive a reload, such as `sessionStorage`. */
-  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null;
-  storageKey?: string;
+  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null | undefined;
+  storageKey?: string | undefined;
   /** Names the application in the server's log. */
-  client?: string;
-  WebSocket?: new (url: string, protocols: string[]) => WebSocket;
-  fetch?: typeof fetch;
+  client?: string | undefined;
+  WebSocket?: (new (url: string, protocols: string[]) => WebSocket) | undefined;
+  fetch?: typeof fetch | undefined;
   /** `now` is monotonic. */
   clock?: {
     now(): number;
     setTimeout(then: () => void, ms: number): unknown;
     clearTimeout(timer: unknown): void;
-  };
-  random?: () => number;
-  makeId?: () => string;
+  } | undefined;
+  random?: (() => number) | undefined;
+  makeId?: (() => string) | undefined;
 }
 
 export interface Paging {

@@ -26,6 +26,7 @@ const REQUEST_TIMEOUT = 30_000; // from the call to its answer, reconnecting inc
 const HTTP_TIMEOUT = 30_000;
 const CONNECT_TIMEOUT = 15_000; // from the handshake's start to `ready`
 const PONG_TIMEOUT = 10_000;
+const FATAL_TIMEOUT = 2_000; // from a fatal error to the close that it announces; not every platform closes
 const BACKOFF_FIRST = 500;
 const BACKOFF_MAX = 30_000;
 const SLOW_ATTEMPTS = 4; // where the backoff starts when the server asks for patience: at 8 s
@@ -135,7 +136,7 @@ export class RunAssembly {
    * `restarted`.
    */
   apply({ first_seq: first, events, volatile = false }) {
-    if (!(first <= this.next)) return null;
+    if (!(first <= this.next) || !Array.isArray(events)) return null;
     if (this.done) return [];
     const end = first + events.length;
     let at = Math.max(first, this.kept + 1);
@@ -207,6 +208,7 @@ export class Run extends Source {
   #timer = null;
   #resumedAt = -Infinity;
   #brokenPayloads = 0;
+  #heir = null; // the same run, to which its frames go now
   #origin; // what `accepted` said of it
   #accepted = deferred();
   #done = deferred();
@@ -272,14 +274,33 @@ export class Run extends Source {
     if (!this.#reading) void this.#read();
   }
 
+  /** This is the run that `other` has followed so far: go on where it is, and take it along. */
+  takeOver(other) {
+    this.#assembly = other.#assembly;
+    other.#heir = this;
+    other.#inbox.length = 0; // the resume brings them again
+    other.rest();
+    this.addEventListener("update", ({ detail }) => {
+      other.error = this.error;
+      other.#settle();
+      tell(other, "update", detail);
+    });
+  }
+
   /** Ask for what is missing: at once, or as soon as the last time is long enough ago. */
   resume() {
     if (!this.runId || this.end || this.error) return;
     const wait = this.#resumedAt + RESUME_GAP - this.#host.clock.now();
     if (wait > 0) return void this.#watch(wait);
     this.resuming = this.#host.post({ type: "resume", run_id: this.runId, after: this.#assembly.kept });
-    if (this.resuming) this.#resumedAt = this.#host.clock.now();
+    if (!this.resuming) return this.rest(); // the next connection asks
+    this.#resumedAt = this.#host.clock.now();
     this.#watch(SILENCE);
+  }
+
+  /** Ask for nothing until there is a connection. */
+  rest() {
+    this.#host.clock.clearTimeout(this.#timer);
   }
 
   /** On a new connection nothing has been asked for yet. */
@@ -328,7 +349,7 @@ export class Run extends Source {
     try {
       for (let frame; (frame = this.#inbox.shift());) {
         if (frame.type === "payload") frame = await this.#fetch(frame);
-        if (frame) this.#apply(frame);
+        if (frame) (this.#heir ?? this).#apply(frame);
       }
     } finally {
       this.#reading = false;
@@ -372,12 +393,16 @@ export class Run extends Source {
 
   #tell(events) {
     if (this.end || this.error) {
-      this.#host.clock.clearTimeout(this.#timer);
+      this.rest();
       this.#host.finished(this);
-      if (this.error) this.#done.reject(this.error);
-      else this.#done.resolve(this);
     }
+    this.#settle();
     tell(this, "update", events);
+  }
+
+  #settle() {
+    if (this.error) this.#done.reject(this.error);
+    else if (this.end) this.#done.resolve(this);
   }
 }
 
@@ -414,11 +439,11 @@ const decode = (bytes) => JSON.parse(new TextDecoder().decode(bytes));
 
 function httpError(status, body) {
   try {
-    return MakotoError.from(decode(body).error);
-  } catch {
-    const retryable = status >= 500 || status === 429 || status === 408;
-    return new MakotoError("client.network", `The server answered ${status}.`, { retryable });
-  }
+    const { error } = decode(body);
+    if (error.code) return MakotoError.from(error);
+  } catch { /* not of this gateway, but of something before it */ }
+  const retryable = status >= 500 || status === 429 || status === 408;
+  return new MakotoError("client.network", `The server answered ${status}.`, { retryable });
 }
 
 /** Clocks by name; setting one again puts it off. */
@@ -459,6 +484,7 @@ class Line {
   #socket = null;
   #readyAt = 0;
   #fault = null; // the error that announced its close
+  #renewing = false; // a token is being got
   #closed = false;
 
   constructor(options, http, heard) {
@@ -489,6 +515,7 @@ class Line {
       socket.send(hello);
     });
     socket.onmessage = current(({ data }) => this.#receive(data));
+    socket.onerror = () => {}; // its close follows; some sockets outside of browsers throw what nobody hears
     socket.onclose = current(({ code }) => {
       // A refused handshake looks like any failure: rule its token out. A ticket was sold for a good one.
       this.#lost(code, { isTokenRefused: !opened && address.protocols.length > 1 });
@@ -509,13 +536,16 @@ class Line {
 
   /** Renew the identity in place, again and again until it is; once expired, the server closes. */
   async renew() {
+    if (this.#renewing) return;
+    this.#renewing = true; // one token for however many commands were refused
     this.#timers.stop("renew");
     try {
       const token = await tokenFrom(this.#options, true);
       if (!this.#closed) this.post({ type: "auth", id: this.#options.makeId(), token });
     } catch (error) {
-      this.#heard.error(error);
+      if (!this.#closed) this.#heard.error(error);
     }
+    this.#renewing = false;
     if (this.#closed) return;
     this.#timers.after("renew", RENEW_RETRY * (1 + this.#options.random()), () => void this.renew());
   }
@@ -579,9 +609,14 @@ class Line {
       return this.#heard.error(new MakotoError("client.protocol", message, { cause }));
     }
     if (frame?.type === "ready") return this.#welcome(frame);
-    if (frame?.type === "error" && frame.fatal) this.#fault = MakotoError.from(frame);
+    if (frame?.type === "error" && frame.fatal) this.#condemn(MakotoError.from(frame));
     if (frame?.kind === "auth.renewed") this.#renewBefore(frame.auth_expires_at);
     this.#heard.frame(frame);
+  }
+
+  #condemn(fault) {
+    this.#fault = fault;
+    this.#timers.after("fatal", FATAL_TIMEOUT, () => this.#lost(1006));
   }
 
   #welcome(ready) {
@@ -857,12 +892,12 @@ export class MakotoClient extends Source {
       storage: null,
       storageKey: "makoto.outbox",
       client: "makoto.js",
-      ...options,
+      ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)),
     };
     this.#http = httpBeside(options.url, this.#options);
     this.#connection = new Connection(this.#options, this.#http, {
       state: (change) => {
-        if (change.state === "stopped" || change.state === "closed") this.#rejectRequests();
+        if (change.state === "stopped" || change.state === "closed") this.#rest();
         tell(this, "state", change);
       },
       ready: (ready) => this.#welcome(ready),
@@ -1095,6 +1130,15 @@ export class MakotoClient extends Source {
     else entry?.reject(error);
   }
 
+  /** Nothing more is asked for, and no clock runs, until somebody connects again. */
+  #rest() {
+    this.#rejectRequests();
+    for (const { timer } of [...this.#waiting.values(), ...this.#subscriptions.values()]) {
+      this.#options.clock.clearTimeout(timer);
+    }
+    for (const run of this.#runs.values()) run.rest();
+  }
+
   #rejectRequests() {
     for (const { command, run } of [...this.#waiting.values()]) {
       if (!run) this.#refuse(command.id, this.error);
@@ -1115,7 +1159,7 @@ export class MakotoClient extends Source {
     const { storage, storageKey } = this.#options;
     try {
       for (const { command, sessionId, user } of JSON.parse(storage?.getItem(storageKey) ?? "[]")) {
-        this.#enqueue(command, sessionId, { user, sends: 1 });
+        if (typeof command?.id === "string") this.#enqueue(command, sessionId, { user, sends: 1 });
       }
     } catch { /* not ours, or storage is forbidden */ }
   }
@@ -1183,10 +1227,12 @@ export class MakotoClient extends Source {
   #accept(frame, line) {
     const run = this.#take(frame.id)?.run;
     if (!run) return;
+    const followed = this.#runs.get(frame.run_id);
+    if (followed) run.takeOver(followed);
     this.#runs.set(frame.run_id, run);
     run.adopt(frame);
     // This connection may not follow it yet.
-    if (frame.duplicate || line !== this.#connection.line) run.resume();
+    if (frame.duplicate || followed || line !== this.#connection.line) run.resume();
   }
 
   #deliver(frame, line) {
@@ -1256,6 +1302,7 @@ export class MakotoClient extends Source {
   }
 
   #forget(run) {
+    if (!run.runId) return;
     this.#runs.delete(run.runId);
     this.#ended.add(run.runId);
     if (this.#ended.size > ENDED_MAX) this.#ended.delete(this.#ended.values().next().value);
@@ -1263,8 +1310,8 @@ export class MakotoClient extends Source {
 
   #postSubscribe(sessionId) {
     this.#subscriptions.get(sessionId).isConfirmed = false;
-    this.#subscribeIn(sessionId, RESEND); // unless it is confirmed before
-    this.#connection.post({ type: "subscribe", session_id: sessionId });
+    const isPosted = this.#connection.post({ type: "subscribe", session_id: sessionId });
+    if (isPosted) this.#subscribeIn(sessionId, RESEND); // unless it is confirmed before
   }
 
   #subscribeIn(sessionId, ms) {
@@ -1305,7 +1352,11 @@ export class MakotoClient extends Source {
       const message = "A part of the answer arrived damaged.";
       throw new MakotoError("client.payload", message, { retryable: true });
     }
-    return decode(body);
+    try {
+      return { ...decode(body) };
+    } catch (cause) {
+      throw new MakotoError("client.payload", "A part of the answer cannot be read.", { cause });
+    }
   }
 
   async #fetchPage(payload) {
