@@ -7,11 +7,24 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 ANSWER_MS = 30_000
 
+LONG = "Tell me something long"
+"""A wish that the scripted model answers with `SENTENCES`."""
+
+SENTENCES = list(range(1, 26))
+
+OFFLINE = (r"WebSocket connection to .* failed", r"Failed to load resource: net::ERR_CONNECTION")
+"""What a browser complains of while there is no server."""
+
 _WATCH_POLICY = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation",
   (event) => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`));
 """
+
+
+def sentences(text: str) -> list[int]:
+    """Return the numbers of the sentences of an answer to `LONG`."""
+    return [int(n) for n in re.findall(r"sentence (\d+) of", text)]
 
 
 @dataclass

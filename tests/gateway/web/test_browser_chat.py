@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.gateway.web.chat_page import ChatPage
+from tests.gateway.web.chat_page import LONG, ChatPage
 from tests.gateway.web.conftest import OpenPage, StartServer
 
 pytestmark = pytest.mark.browser
@@ -35,7 +35,7 @@ def test_a_whole_chat(chat: ChatPage) -> None:
 
 def test_text_appears_while_it_is_written(start_server: StartServer, open_page: OpenPage) -> None:
     chat = open_page(start_server(scripted_pace="20"))
-    chat.say("Tell me something long")
+    chat.say(LONG)
     early = chat.wait_for_text(20)
     assert len(early) < 600
     expect(chat.live).to_have_count(1)
@@ -48,7 +48,7 @@ def test_stop_keeps_what_was_written(
     start_server: StartServer, open_page: OpenPage, by: str
 ) -> None:
     chat = open_page(start_server(scripted_pace="20"))
-    chat.say("Tell me something long")
+    chat.say(LONG)
     chat.wait_for_text(40)
     if by == "button":
         chat.page.get_by_role("button", name="Stop the answer").click()
@@ -101,7 +101,7 @@ def test_messages_wait_for_the_answer_before_them(
     start_server: StartServer, open_page: OpenPage
 ) -> None:
     chat = open_page(start_server(scripted_pace="150"))
-    chat.say("Tell me something long")
+    chat.say(LONG)
     chat.wait_for_text(20)
     chat.say("echo second")
     chat.say("echo third")
@@ -155,7 +155,7 @@ def test_the_enter_of_an_input_method_does_not_send(chat: ChatPage) -> None:
 def test_scrolling_up_stops_the_following(start_server: StartServer, open_page: OpenPage) -> None:
     chat = open_page(start_server(scripted_pace="60"), viewport={"width": 900, "height": 420})
     box = chat.page.locator("#transcript")
-    chat.say("Tell me something long")
+    chat.say(LONG)
     chat.wait_for_text(900)
     gap = "e => e.scrollHeight - e.scrollTop - e.clientHeight"
     chat.page.wait_for_function(f"({gap})(document.querySelector('#transcript')) < 48")

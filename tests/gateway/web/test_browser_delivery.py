@@ -6,12 +6,10 @@ import re
 import pytest
 from playwright.sync_api import Route, WebSocketRoute, expect
 
-from tests.gateway.web.chat_page import ANSWER_MS, ChatPage
+from tests.gateway.web.chat_page import ANSWER_MS, LONG, OFFLINE, SENTENCES, ChatPage, sentences
 from tests.gateway.web.conftest import OpenPage, StartServer
 
 pytestmark = pytest.mark.browser
-
-OFFLINE = [r"WebSocket connection to .* failed", r"Failed to load resource: net::ERR_CONNECTION"]
 
 
 def test_a_killed_server_leaves_the_partial_answer_once_and_interrupted(
@@ -20,7 +18,7 @@ def test_a_killed_server_leaves_the_partial_answer_once_and_interrupted(
     server = start_server(scripted_pace="20")
     chat = open_page(server)
     chat.expected_faults += OFFLINE
-    chat.say("Tell me something long")
+    chat.say(LONG)
     seen = chat.wait_for_text(120)
 
     server.kill()
@@ -31,7 +29,7 @@ def test_a_killed_server_leaves_the_partial_answer_once_and_interrupted(
     chat.wait_until_idle()
 
     expect(chat.page.locator(".label")).to_have_text("Interrupted")
-    expect(chat.said).to_have_text(["Tell me something long"])
+    expect(chat.said).to_have_text([LONG])
     expect(chat.replies).to_have_count(1)
     kept = chat.texts.inner_text()
     assert kept.startswith(seen)
@@ -82,7 +80,7 @@ def test_what_a_crashed_server_had_shown_and_not_logged_gives_way_to_the_log(
     chat.page.route_web_socket(re.compile("/v1/ws"), show_what_is_in_no_log)
     chat.page.reload()
     chat.wait_until_connected()
-    chat.say("Tell me something long")
+    chat.say(LONG)
     expect(chat.texts).to_contain_text("THIS IS SENTENCE", use_inner_text=True, timeout=ANSWER_MS)
     is_refused = False
     server.kill()
@@ -120,17 +118,17 @@ def test_a_reload_in_the_middle_goes_on_with_the_same_answer(
     start_server: StartServer, open_page: OpenPage
 ) -> None:
     chat = open_page(start_server(scripted_pace="40"))
-    chat.say("Tell me something long")
+    chat.say(LONG)
     seen = chat.wait_for_text(120)
     chat.page.reload()
     chat.wait_until_connected()
     expect(chat.live).to_have_count(1)
     expect(chat.texts).to_contain_text(seen[:100], use_inner_text=True)
     chat.wait_until_idle()
-    expect(chat.said).to_have_text(["Tell me something long"])
+    expect(chat.said).to_have_text([LONG])
     expect(chat.replies).to_have_count(1)
     whole = chat.texts.inner_text()
-    assert [int(n) for n in re.findall(r"sentence (\d+) of", whole)] == list(range(1, 26))
+    assert sentences(whole) == SENTENCES
 
 
 def test_a_reload_before_a_message_is_acknowledged_sends_it_once(
@@ -180,7 +178,7 @@ def test_a_cut_in_the_middle_shows_no_seam(start_server: StartServer, open_page:
     )
     chat.page.reload()
     chat.wait_until_connected()
-    chat.say("Tell me something long")
+    chat.say(LONG)
     for length in (60, 300, 600):
         chat.wait_for_text(length)
         cuts[-1].close(code=1012, reason="cut")
@@ -188,7 +186,7 @@ def test_a_cut_in_the_middle_shows_no_seam(start_server: StartServer, open_page:
     chat.wait_until_idle()
     assert len(cuts) == 4
     whole = chat.texts.inner_text()
-    assert [int(n) for n in re.findall(r"sentence (\d+) of", whole)] == list(range(1, 26))
+    assert sentences(whole) == SENTENCES
 
 
 def test_a_text_above_the_limit_of_a_frame_is_uploaded(

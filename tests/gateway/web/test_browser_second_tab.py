@@ -2,43 +2,44 @@
 
 import json
 import re
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from tests.gateway.web.chat_page import ANSWER_MS, ChatPage
+from tests.gateway.web.chat_page import ANSWER_MS, LONG, SENTENCES, ChatPage, sentences
 from tests.gateway.web.conftest import OpenPage, StartServer
-from tests.gateway.web.gateway_server import GatewayServer
 
 pytestmark = pytest.mark.browser
 
-LONG = "Tell me something long"
+TwoTabs = Callable[..., tuple[ChatPage, ChatPage]]
 
 
-def beside(
-    chat: ChatPage, open_page: OpenPage, server: GatewayServer, *, tab_of: ChatPage | None = None
-) -> ChatPage:
-    """Open the same conversation on a second device, or in a second tab of a browser."""
-    return open_page(server, f"#{urlsplit(chat.page.url).fragment}", tab_of=tab_of)
+@pytest.fixture
+def two_tabs(start_server: StartServer, open_page: OpenPage) -> TwoTabs:
+    """Opens a conversation on two devices, or in two tabs of one browser, once a question is answered."""
+
+    def open_both(*, pace: str, one_browser: bool = False) -> tuple[ChatPage, ChatPage]:
+        server = start_server(scripted_pace=pace)
+        left = open_page(server)
+        left.ask("echo one")
+        tab_of = left if one_browser else None
+        right = open_page(server, f"#{urlsplit(left.page.url).fragment}", tab_of=tab_of)
+        expect(right.texts).to_have_text(["one"])
+        return left, right
+
+    return open_both
 
 
 def says(*texts: str) -> list[re.Pattern[str]]:
     return [re.compile(f"^{re.escape(text)}$") for text in texts]
 
 
-def sentences(text: str) -> list[int]:
-    return [int(n) for n in re.findall(r"sentence (\d+) of", text)]
-
-
 def test_a_question_in_one_tab_appears_in_the_other_with_its_answer_streaming(
-    start_server: StartServer, open_page: OpenPage
+    two_tabs: TwoTabs,
 ) -> None:
-    server = start_server(scripted_pace="120")
-    left = open_page(server)
-    left.ask("echo one")
-    right = beside(left, open_page, server)
-    expect(right.texts).to_have_text(["one"])
+    left, right = two_tabs(pace="120")
 
     left.say(LONG)
     expect(right.said).to_have_text(["echo one", LONG])
@@ -47,7 +48,7 @@ def test_a_question_in_one_tab_appears_in_the_other_with_its_answer_streaming(
     left.wait_until_idle()
     right.wait_until_idle()
     expect(right.replies).to_have_count(2)
-    assert sentences(right.texts.last.inner_text()) == list(range(1, 26))
+    assert sentences(right.texts.last.inner_text()) == SENTENCES
     assert right.texts.last.inner_text() == left.texts.last.inner_text()
 
     right.ask("echo three")
@@ -57,13 +58,9 @@ def test_a_question_in_one_tab_appears_in_the_other_with_its_answer_streaming(
 
 
 def test_a_question_that_waits_for_its_turn_appears_in_the_browsers_other_tab_at_once(
-    start_server: StartServer, open_page: OpenPage
+    two_tabs: TwoTabs,
 ) -> None:
-    server = start_server(scripted_pace="30")
-    left = open_page(server)
-    left.ask("echo one")
-    right = beside(left, open_page, server, tab_of=left)
-    expect(right.texts).to_have_text(["one"])
+    left, right = two_tabs(pace="30", one_browser=True)
     left.say(LONG)
     expect(right.said).to_have_count(2)
     right.wait_for_text(20)
@@ -76,12 +73,9 @@ def test_a_question_that_waits_for_its_turn_appears_in_the_browsers_other_tab_at
 
 
 def test_a_question_that_waits_for_its_turn_appears_elsewhere_as_soon_as_it_is_announced(
-    start_server: StartServer, open_page: OpenPage
+    two_tabs: TwoTabs,
 ) -> None:
-    server = start_server(scripted_pace="30")
-    left = open_page(server)
-    left.ask("echo one")
-    right = beside(left, open_page, server)
+    left, right = two_tabs(pace="30")
     upstream: list[WebSocketRoute] = []
     right.page.route_web_socket(
         re.compile("/v1/ws"), lambda socket: upstream.append(socket.connect_to_server())
@@ -101,14 +95,8 @@ def test_a_question_that_waits_for_its_turn_appears_elsewhere_as_soon_as_it_is_a
     expect(right.replies).to_have_count(3)
 
 
-def test_both_tabs_asking_at_once_show_both_in_the_same_order(
-    start_server: StartServer, open_page: OpenPage
-) -> None:
-    server = start_server(scripted_pace="200")
-    left = open_page(server)
-    left.ask("echo zero")
-    right = beside(left, open_page, server)
-    expect(right.texts).to_have_text(["zero"])
+def test_both_tabs_asking_at_once_show_both_in_the_same_order(two_tabs: TwoTabs) -> None:
+    left, right = two_tabs(pace="200")
     for n in range(3):
         for chat, name in ((left, "left"), (right, "right")):
             chat.field.fill(f"echo {name} {n}")
@@ -129,12 +117,9 @@ def test_both_tabs_asking_at_once_show_both_in_the_same_order(
 
 
 def test_a_tab_that_is_reloaded_in_the_middle_of_the_other_ones_answer_shows_it_once(
-    start_server: StartServer, open_page: OpenPage
+    two_tabs: TwoTabs,
 ) -> None:
-    server = start_server(scripted_pace="120")
-    left = open_page(server)
-    left.ask("echo one")
-    right = beside(left, open_page, server)
+    left, right = two_tabs(pace="120")
     left.say(LONG)
     right.wait_for_text(40)
     right.page.reload()
@@ -143,16 +128,11 @@ def test_a_tab_that_is_reloaded_in_the_middle_of_the_other_ones_answer_shows_it_
     right.wait_until_idle()
     expect(right.said).to_have_text(["echo one", LONG])
     expect(right.replies).to_have_count(2)
-    assert sentences(right.texts.last.inner_text()) == list(range(1, 26))
+    assert sentences(right.texts.last.inner_text()) == SENTENCES
 
 
-def test_what_was_asked_while_a_tab_was_cut_off_is_there_when_it_is_back(
-    start_server: StartServer, open_page: OpenPage
-) -> None:
-    server = start_server(scripted_pace="0")
-    left = open_page(server)
-    left.ask("echo one")
-    right = beside(left, open_page, server)
+def test_what_was_asked_while_a_tab_was_cut_off_is_there_when_it_is_back(two_tabs: TwoTabs) -> None:
+    left, right = two_tabs(pace="0")
     lines: list[WebSocketRoute] = []
     is_cut_off = False
 
@@ -180,13 +160,8 @@ def test_what_was_asked_while_a_tab_was_cut_off_is_there_when_it_is_back(
         expect(chat.said).to_have_text(says("echo one", "echo two", "echo three", "echo four"))
 
 
-def test_another_answer_takes_the_place_of_the_first_one_in_both_tabs(
-    start_server: StartServer, open_page: OpenPage
-) -> None:
-    server = start_server(scripted_pace="120")
-    left = open_page(server)
-    left.ask("echo one")
-    right = beside(left, open_page, server)
+def test_another_answer_takes_the_place_of_the_first_one_in_both_tabs(two_tabs: TwoTabs) -> None:
+    left, right = two_tabs(pace="120")
     left.say(LONG)
     right.wait_for_text(40)
     right.page.keyboard.press("Escape")
@@ -197,7 +172,7 @@ def test_another_answer_takes_the_place_of_the_first_one_in_both_tabs(
     for chat in (left, right):
         chat.wait_until_idle()
         expect(chat.replies).to_have_count(2)
-        assert sentences(chat.texts.last.inner_text()) == list(range(1, 26))
+        assert sentences(chat.texts.last.inner_text()) == SENTENCES
 
 
 def test_an_open_conversation_alone_is_followed(
