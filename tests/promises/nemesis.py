@@ -58,6 +58,7 @@ class Report:
     """What a day brought.
 
     Attributes:
+        seconds: until the last device had all that it asked for; judging not counted.
         turns: answers that a device has seen to their end.
         faults: by kind.
         ends: how the stored runs ended.
@@ -111,6 +112,7 @@ async def bad_day(folder: Path, *, seconds: float, clients: int, seed: int) -> R
             for task in living:
                 task.cancel()
             await asyncio.gather(*living, return_exceptions=True)
+        took = time.monotonic() - began
         for user in users:
             owner = Owner(tenant_id=TENANT, user_id=user)
             ids = [run_id(owner, each) for each in sorted(day.send_ids.get(user, ()))]
@@ -126,7 +128,7 @@ async def bad_day(folder: Path, *, seconds: float, clients: int, seed: int) -> R
         stop_within_s=1.5,  # a second, and what a busy machine takes to notice
     )
     return Report(
-        seconds=time.monotonic() - began,
+        seconds=took,
         turns=sum(device.turns for device in devices),
         faults=day.faults + provider.faults,
         ends=Counter(str(run.end) for run in stored.runs),
