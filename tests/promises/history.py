@@ -23,6 +23,7 @@ Promise = Literal[
     "every run ends",
     "cancel stops",
     "nothing else cancels",
+    "the cost is told",
     "nothing internal",
 ]
 
@@ -169,6 +170,7 @@ def broken(history: History) -> list[Broken]:
         found += _asked_once(index)
         found += _stopped(index)
         found += _only_cancelled_if_told(index)
+        found += _cost_is_told(index)
     return found
 
 
@@ -491,3 +493,25 @@ def _only_cancelled_if_told(index: _Index) -> Iterator[Broken]:
     for run in index.runs.values():
         if run.end == "cancelled" and run.run_id not in told:
             yield Broken(promise="nothing else cancels", what=f"{run.run_id} was not told to stop")
+
+
+def _cost_is_told(index: _Index) -> Iterator[Broken]:
+    """A model that has said a word is paid for: that is told once, right before the end.
+
+    Whoever ends a dead run guesses from what is stored. It ends the run all the same if that cannot be
+    read, so there trouble excuses.
+    """
+    troubled = any(isinstance(each, Trouble) for each in index.history.happenings)
+    for run in index.runs.values():
+        if run.state != "ended" or not run.events:
+            continue
+        types = [event["type"] for event in run.events]
+        may_be_missing = (
+            "model" not in run.events[0]
+            or "content.delta" not in types
+            or (troubled and run.end in {"interrupted", "cancelled"})
+        )
+        told = types.count("usage")
+        if told > 1 or (told and types[-2] != "usage") or not (told or may_be_missing):
+            what = f"{run.run_id}, {run.end}: {types[-4:]}"
+            yield Broken(promise="the cost is told", what=what)

@@ -20,6 +20,7 @@ from gateway.runs.reader import Reader
 from gateway.turns import accept, finish
 from gateway.turns.finish import Finisher
 from gateway.turns.recover import Recovery
+from gateway.turns.seal import Sealer
 from storage import keys
 from storage.records import LogEntry, Message, Owner, Run
 from tests.promises import memory
@@ -136,6 +137,13 @@ def nobody_takes_up_what_was_left(patch: Patch) -> None:
     patch.setattr(Recovery, "_take_up", nothing)
 
 
+def what_died_cost_nothing(patch: Patch) -> None:
+    async def nothing(self: Sealer, *arguments: Any, **named: Any) -> None:
+        return
+
+    patch.setattr(Sealer, "_usage", nothing)
+
+
 async def eventful(world: World) -> None:
     """Send, break off, resume, repeat, pry, cancel, and die in the middle."""
     anna, phone, ben = world.connect("anna"), world.connect("anna"), world.connect("ben")
@@ -246,6 +254,8 @@ BREAKS = [
     Break(the_last_word_is_not_stored, one_process, "shown is stored"),
     Break(the_last_word_is_not_stored, many_processes, "shown is stored"),
     Break(nobody_takes_up_what_was_left, one_process, "every run ends"),
+    Break(what_died_cost_nothing, one_process, "the cost is told"),
+    Break(what_died_cost_nothing, many_processes, "the cost is told"),
 ]
 
 

@@ -97,6 +97,20 @@ def history(
     )
 
 
+ASKING = {**STARTED, "model": "m"}
+USAGE = {"type": "usage", "model": "m", "prompt_tokens": 2, "completion_tokens": 1}
+CUT = (ASKING, HELLO, {**DONE, "reason": "interrupted"})
+
+
+def unheard(*log: dict[str, Any], end: str = "stop", text: str = "Hello") -> History:
+    """A history of which nothing but the log is known."""
+    return history(
+        said(SEND),
+        runs=[replace(RUN, end=end, events=log)],
+        messages=[QUESTION, replace(REPLY, content=text)],
+    )
+
+
 ALL_HEARD = (said(SEND), heard(ACCEPTED), heard(events(1, *EVENTS)))
 CANCEL = {"type": "cancel", "run_id": "R"}
 CANCELLED = replace(
@@ -141,6 +155,12 @@ CANCELLED = replace(
             runs=[CANCELLED],
             messages=[QUESTION],
         ),
+        unheard(ASKING, HELLO, LO, USAGE, DONE),
+        unheard(ASKING, {**DONE, "reason": "error"}, end="error", text=""),
+        replace(
+            unheard(*CUT, end="interrupted", text="Hel"),
+            happenings=[said(SEND), Trouble(at=0.5, until=2.0, kind="store")],
+        ),
     ],
     ids=[
         "all heard",
@@ -152,6 +172,9 @@ CANCELLED = replace(
         "volatile",
         "cancelled",
         "excused",
+        "counted",
+        "not a word",
+        "not counted in trouble",
     ],
 )
 def test_a_good_history_breaks_nothing(good: History) -> None:
@@ -280,6 +303,13 @@ BAD: dict[str, tuple[str, History]] = {
         "nothing else cancels",
         history(said(SEND), runs=[CANCELLED], messages=[QUESTION]),
     ),
+    "a cost that is not told": ("the cost is told", unheard(ASKING, HELLO, LO, DONE)),
+    "a cut answer whose cost is not told": (
+        "the cost is told",
+        unheard(*CUT, end="interrupted", text="Hel"),
+    ),
+    "a cost told twice": ("the cost is told", unheard(ASKING, HELLO, USAGE, USAGE, DONE)),
+    "a cost in the middle": ("the cost is told", unheard(ASKING, HELLO, USAGE, LO, DONE)),
     "an internal error": (
         "nothing internal",
         history(*ALL_HEARD, heard({"type": "error", "code": "internal", "message": "..."})),
