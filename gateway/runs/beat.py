@@ -56,15 +56,19 @@ class Beat:
     async def welcome_subscribers(self) -> None:
         """Let those in who follow the run's session; goes right after the claim.
 
-        Whoever subscribes later finds the run itself.
+        Whoever subscribes later finds the run itself. A run that has ended meanwhile lets nobody in any
+        more: its feed is here, so it is followed from here.
         """
         run = self._live.run
         try:
             for reader in await self._subscribers.of(run.session_id, now=self._clock()):
                 if reader.connection_id not in self._known:
                     joined = await self._runs.join(run.run_id, reader, now=self._clock())
-                    if joined is not None:
-                        self.heed(joined)
+                    if joined is None:  # forgotten
+                        return
+                    self.heed(joined)
+                    if joined.state == "ended":
+                        self._live.feed.follow(reader.connection_id, after=reader.after)
         except StorageError:  # they will ask, having heard nothing
             log.warning("subscribers not found", extra={"run_id": run.run_id})
 

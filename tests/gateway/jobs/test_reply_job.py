@@ -338,6 +338,22 @@ async def test_a_subscriber_gets_every_later_answer(aws: Deployment) -> None:
     assert (aws.events(run_id, "phone"), aws.text(run_id)) == ([], "Hello.")
 
 
+async def test_subscribers_get_an_answer_that_is_over_before_they_are_found(
+    aws: Deployment,
+) -> None:
+    accepted = await aws.send()
+    await aws.carry_out()
+    phones = [f"phone {number}" for number in range(5)]
+    for phone in phones:
+        await aws.subscribe(accepted["session_id"], here=phone)
+    aws.clock.now += 1
+    run_id = (await aws.send("s2", session_id=accepted["session_id"]))["run_id"]
+    await aws.cancel(run_id)
+    await aws.carry_out()
+    assert aws.done(run_id)["reason"] == "cancelled"
+    assert [aws.events(run_id, phone) for phone in phones] == [aws.events(run_id)] * 5
+
+
 async def test_a_subscriber_is_told_of_what_waits_and_gets_that_too(aws: Deployment) -> None:
     session_id = (first := await aws.send())["session_id"]
     run_ids = [first["run_id"]]
