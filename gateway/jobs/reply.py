@@ -18,7 +18,10 @@ FINISH_S = 15.0
 """How long an interrupted reply has to be stored; behind it the platform ends the process."""
 
 SERVE_S = 10.0
-"""How long the readers of an ended run have to take its last frames."""
+"""For how long slow readers of an ended run are waited for; then it is logged that they are behind.
+
+Their posts go on: how long the process may still take for those is the affair of whoever began it.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,8 @@ class ReplyJob:
     async def run(self, owner: Owner, run_id: str, *, deadline: float) -> None:
         """Generate the reply, unless that was begun before, and serve its readers to the end.
 
+        As soon as its end is stored, the session's next run is handed on.
+
         Args:
             owner: whose run it is.
             run_id: of a queued run.
@@ -88,9 +93,9 @@ class ReplyJob:
         beat = Beat(its=its, live=live, clock=self._clock, unread_run_s=self._unread_run_s)
         beat.heed(claimed)
         following = await self._generate(live, beat, deadline)
-        await self._serve_to_the_end(its.runs, live, beat, until=deadline + FINISH_S)
-        if following is not None:
+        if following is not None:  # first: it waits for no reader of this one
             self._starter.start(self._live.open(owner, following))
+        await self._serve_to_the_end(its.runs, live, beat, until=deadline + FINISH_S)
 
     async def _already_claimed(self, owner: Owner, run_id: str) -> None:
         """The invocation was repeated. If the first one died, the run is to be ended, not begun again."""

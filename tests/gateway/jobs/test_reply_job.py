@@ -9,6 +9,8 @@ from gateway.jobs import reply
 from gateway.jobs.reply import RunUnfinishedError
 from gateway.runs.beat import LEASE_S
 from gateway.wire.errors import BusyError, NotFoundError, RateLimitedError
+from storage.dynamodb.runs import DynamoRuns
+from storage.errors import StorageUnavailableError
 from storage.records import MAX_READERS
 from streaming.parts import FieldDelta
 from tests.gateway.jobs.deployment import Deployment
@@ -126,7 +128,7 @@ async def test_a_queued_turn_is_cancelled_without_waiting_for_its_place(aws: Dep
     second = await aws.send("s2", session_id=first["session_id"], if_busy="queue")
     aws.invocations.asked.clear()  # its session's first run was looked after again, maybe
     await aws.cancel(second["run_id"])
-    assert (ANNA, second["run_id"]) in aws.invocations.asked
+    assert aws.invocations.asked == [(ANNA, second["run_id"])]
     await aws.carry_out()
     assert aws.done(second["run_id"])["reason"] == "cancelled"
     gate.set()
@@ -313,6 +315,47 @@ async def test_a_reader_that_takes_nothing_is_left_behind(
     async with asyncio.timeout(5):
         await running
     assert (await aws.run(run_id)).end == "stop"
+
+
+async def test_the_next_answer_waits_for_no_reader_of_this_one(aws: Deployment) -> None:
+    gate = held(aws, "One")
+    first = await aws.send(here="slow")
+    running = aws.carrying_out()
+    await until(lambda: aws.text(first["run_id"], "slow") == "One")
+    aws.clock.now += 1
+    second = await aws.send("s2", session_id=first["session_id"], if_busy="queue")
+    assert aws.invocations.asked == []
+    aws.transport.full.add("slow")
+    gate.set()
+    async with asyncio.timeout(reply.SERVE_S / 2):
+        while not aws.invocations.asked:
+            await asyncio.sleep(0.02)
+    aws.transport.full.clear()
+    aws.transport.drain("slow")
+    await running
+    assert aws.text(second["run_id"]) == "Hello."
+
+
+async def test_the_next_answer_comes_though_nobody_can_be_served(
+    aws: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = held(aws, "One")
+    first = await aws.send()
+    running = aws.carrying_out()
+    await until(lambda: aws.text(first["run_id"]) == "One")
+    aws.clock.now += 1
+    second = await aws.send("s2", session_id=first["session_id"], if_busy="queue")
+
+    async def refuse(*_: object) -> None:
+        raise StorageUnavailableError("told to")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(DynamoRuns, "get", refuse)
+        gate.set()
+        with pytest.raises(StorageUnavailableError):
+            await running
+    assert (await aws.run(first["run_id"])).state == "ended"
+    assert aws.invocations.asked == [(ANNA, second["run_id"])]
 
 
 # Following a session
