@@ -11,7 +11,7 @@ from gateway.turns.recover import Recovery
 from gateway.wire import answers
 from gateway.wire.answers import Answer, Resumed, Subscribed, Unsubscribed
 from gateway.wire.commands import Resume, Subscribe, Unsubscribe
-from gateway.wire.errors import StorageUnavailableError
+from gateway.wire.errors import RateLimitedError, StorageUnavailableError
 from storage.records import Connection, Owner
 
 Post = Callable[[Answer], Awaitable[None]]
@@ -104,7 +104,11 @@ class Following:
             WireError: it cannot be followed.
         """
         runs = await self._finder.subscribe(owner, command.session_id, here)
-        found = [await self.find(owner, run.run_id, here, after=None) for run in runs]
+        try:
+            found = [await self.find(owner, run.run_id, here, after=None) for run in runs]
+        except RateLimitedError:  # who is refused shall not take the place of another one later
+            await self._finder.unsubscribe(owner, command.session_id, here)
+            raise
         await post(Subscribed(session_id=command.session_id, runs=tuple(runs)))
         for each in found:
             self.follow(each, here, after=None)

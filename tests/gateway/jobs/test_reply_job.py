@@ -246,6 +246,26 @@ async def test_too_many_readers_are_refused(aws: Deployment) -> None:
     await running
 
 
+async def test_who_is_refused_as_a_reader_follows_no_later_answer_either(aws: Deployment) -> None:
+    gate = held(aws, "One")
+    accepted = await aws.send()
+    session_id = accepted["session_id"]
+    running = aws.carrying_out()
+    await until(lambda: aws.text(accepted["run_id"]) == "One")
+    phones = [f"phone {number}" for number in range(MAX_READERS - 1)]
+    for phone in phones:
+        await aws.subscribe(session_id, here=phone)
+    with pytest.raises(RateLimitedError):
+        await aws.subscribe(session_id, here="too many")
+    gate.set()
+    await running
+    aws.clock.now += 1
+    run_id = (await aws.send("s2", session_id=session_id))["run_id"]
+    await aws.carry_out()
+    assert aws.events(run_id, "too many") == []
+    assert [aws.events(run_id, phone) for phone in phones] == [aws.events(run_id)] * len(phones)
+
+
 async def test_a_run_whose_process_died_is_sealed_by_who_asks_for_it(aws: Deployment) -> None:
     held(aws, "One")
     accepted = await aws.send()
