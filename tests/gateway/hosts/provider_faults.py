@@ -47,7 +47,7 @@ HTML = f"<html><h1>502 Bad Gateway</h1>{WORDS}</html>".encode()
 HUGE_LINE = (f"data: {WORDS}".encode(), *(b"x" * 1_000_000,) * 20)
 KEEP_ALIVE = f": {WORDS}\n\n".encode()
 
-SHORT_S = 0.4
+SHORT_S = 0.6
 """The deadline that a row is about; all others are far away."""
 
 

@@ -273,6 +273,8 @@ def assert_ends_as(events: Sequence[Frame], fault: Fault) -> None:
         assert error["retryable"] == fault.retryable
         assert error.get("retry_after_ms") == fault.retry_after_ms
         assert error.get("phase") == fault.deadline
+    if fault.text:
+        assert kinds[-2] == "usage"  # counted, or estimated where the provider did not get so far
     if Outcome(reason=fault.reason).whole:
         assert {"content.done", "emotion", "category"} <= set(kinds)
     said = {event["type"]: event.get("value") for event in events}
