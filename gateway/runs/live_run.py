@@ -16,7 +16,7 @@ from storage.records import BlobRef, Context, LogEntry, Owner, Run
 from storage.repositories import RunLog
 
 VOLATILE_AFTER_S = 2.0
-"""For how long a log may refuse before the answer is shown without being logged."""
+"""For how long a log may refuse, or say nothing, before the answer is shown without being logged."""
 
 RETRY_LOG_EVERY_S = 0.1
 
@@ -74,6 +74,7 @@ class LiveRun:
         self._outstanding = 0
         self._asked_at = 0.0
         self._refusing_since: float | None = None
+        self._silence: asyncio.TimerHandle | None = None
         self._settling: asyncio.Event | None = None
         self._stop: Callable[[], object] | None = None
 
@@ -211,11 +212,9 @@ class LiveRun:
 
     def _is_writing(self) -> bool:
         """Whether something is on its way to the log or the blob store, or is refused by the log."""
-        return (
-            self._outstanding > 0
-            or self._spilling is not None
-            or (self._refusing_since is not None and not self.volatile)
-        )
+        if self._spilling is not None:
+            return True
+        return not self.volatile and (self._outstanding > 0 or self._refusing_since is not None)
 
     # Numbering
 
@@ -269,6 +268,8 @@ class LiveRun:
     def _submit(self, entry: LogEntry) -> None:
         if not self._outstanding:
             self._asked_at = asyncio.get_running_loop().time()
+            if self._silence is None:
+                self._look_for_silence(VOLATILE_AFTER_S)
         self._outstanding += 1
         self._log.append(entry, claimed_by=self.claimed_by, acknowledge=self._acknowledged)
 
@@ -276,14 +277,17 @@ class LiveRun:
         self._outstanding -= 1
         if self.sealed:
             return
-        if error is None:
-            self.feed.advance(self._unkept.popleft().last)
-        elif isinstance(error, StorageUnavailableError):
-            if self._refusing_since is None:
-                self._refusing_since = self._asked_at  # a log that hangs takes seconds to refuse
-        else:
+        if error is not None and not isinstance(error, StorageUnavailableError):
             self.seal()
             return
+        if self.volatile:  # it comes too late
+            return
+        if error is None:
+            self.feed.advance(self._unkept.popleft().last)
+            if self._outstanding:
+                self._asked_at = asyncio.get_running_loop().time()
+        elif self._refusing_since is None:
+            self._refusing_since = self._asked_at  # a log that hangs takes seconds to refuse
         if self._refusing_since is None:
             self._flush_if_paced()
             self._check_settled()
@@ -304,6 +308,28 @@ class LiveRun:
             self._turn_volatile()
         else:
             loop.call_later(RETRY_LOG_EVERY_S, self._submit, self._unkept[0])
+
+    def _look_for_silence(self, wait: float) -> None:
+        """Have somebody look whether the log still answers, in so many seconds.
+
+        One timer for all appends: the first sets it, and it goes when it finds nothing unanswered.
+        """
+        loop = asyncio.get_running_loop()
+        self._silence = loop.call_later(wait, self._give_up_if_silent, loop.time() + wait)
+
+    def _give_up_if_silent(self, due: float) -> None:
+        self._silence = None
+        since = self._refusing_since
+        if self.sealed or self.volatile or (not self._outstanding and since is None):
+            return
+        now = asyncio.get_running_loop().time()
+        since = self._asked_at if since is None else since
+        remaining = since + VOLATILE_AFTER_S - now
+        # If this comes late, the process stood still, and the answer waits behind this to be heard.
+        if remaining <= 0 and self._outstanding and now - due < RETRY_LOG_EVERY_S:
+            self._turn_volatile()
+        else:
+            self._look_for_silence(remaining if remaining > 0 else RETRY_LOG_EVERY_S)
 
     def _turn_volatile(self) -> None:
         self.feed.volatile_after = self.feed.kept

@@ -10,7 +10,7 @@ from gateway.runs.live_run import RETRY_LOG_EVERY_S, VOLATILE_AFTER_S
 from gateway.wire.events import ContentDone, Done, ToolCallDelta, content_delta
 from gateway.wire.limits import MESSAGE_BYTES, SPILL_ABOVE_BYTES
 from tests.gateway.runs.fakes import NOW, Surroundings, a_run, text_of
-from tests.gateway.runs.virtual_time import idle
+from tests.gateway.runs.virtual_time import VirtualLoop, idle
 
 DONE = ContentDone().encode()
 LARGE = "春" * 4_000  # 12,000 bytes
@@ -200,6 +200,77 @@ async def test_a_log_that_takes_as_long_to_refuse_once_is_not_asked_again(
     assert around.live.volatile
     assert around.log.attempts == 1
     assert text_of(around.events("c1")) == "shown"
+
+
+async def test_a_log_that_says_nothing_for_two_seconds_makes_the_run_volatile(
+    around: Surroundings,
+) -> None:
+    follow(around)
+    around.live.emit(deltas("kept"))
+    await asyncio.sleep(1)
+    around.log.answer()
+    await asyncio.sleep(VOLATILE_AFTER_S * 0.6)
+    around.live.emit(deltas(" shown"))
+    for _ in range(9):
+        await asyncio.sleep(VOLATILE_AFTER_S / 10)
+        around.live.emit(deltas("."))
+    assert text_of(around.events("c1")) == "kept"
+    await asyncio.sleep(VOLATILE_AFTER_S / 10)
+    assert text_of(around.events("c1")) == "kept shown" + 9 * "."
+    assert [frame.get("volatile") for frame in around.transport.answers("c1")] == [None, True]
+    around.log.answer()  # at last
+    around.live.emit(deltas(" too"))
+    await around.live.settle()
+    assert text_of(around.events("c1")) == "kept shown" + 9 * "." + " too"
+    assert around.live.terminal_entry(ENDED).first == 2
+
+
+async def test_a_log_that_refuses_and_then_says_nothing_has_two_seconds_for_both(
+    around: Surroundings,
+) -> None:
+    follow(around)
+    around.log.refusing = True
+    around.live.emit(deltas("shown"))
+    await asyncio.sleep(VOLATILE_AFTER_S / 2)
+    around.log.answer()
+    await asyncio.sleep(VOLATILE_AFTER_S * 0.45)
+    assert around.log.attempts == 2
+    assert not around.live.volatile
+    await asyncio.sleep(VOLATILE_AFTER_S * 0.1)
+    assert text_of(around.events("c1")) == "shown"
+
+
+async def test_a_log_that_answers_each_entry_in_time_is_not_given_up(around: Surroundings) -> None:
+    for text in "abcd":
+        around.live.emit(deltas(text))
+    for _ in range(4):
+        await asyncio.sleep(VOLATILE_AFTER_S * 0.9)
+        (entry, acknowledge), *around.log.pending = around.log.pending
+        around.log.kept.append(entry)
+        acknowledge(None)
+    assert (around.live.feed.kept, around.live.volatile) == (4, False)
+
+
+async def test_an_answer_that_waits_in_a_process_that_stood_still_is_heard(
+    around: Surroundings,
+) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    around.live.emit(deltas("a"))
+    loop.stand_still(5 * VOLATILE_AFTER_S)
+    await idle()
+    around.log.answer()
+    await asyncio.sleep(VOLATILE_AFTER_S)
+    assert (around.live.feed.kept, around.live.volatile) == (1, False)
+
+
+async def test_a_volatile_run_is_sealed_by_what_a_log_says_too_late(around: Surroundings) -> None:
+    around.live.emit(deltas("a"))
+    await asyncio.sleep(VOLATILE_AFTER_S)
+    assert around.live.volatile
+    around.log.take_slot()
+    around.log.answer()
+    assert around.live.sealed
 
 
 async def test_a_late_reader_of_a_volatile_run_gets_all_of_it(around: Surroundings) -> None:

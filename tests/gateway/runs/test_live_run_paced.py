@@ -80,7 +80,7 @@ async def test_one_entry_is_on_its_way_at_a_time(around: Surroundings) -> None:
     around.log.at_once = False
     for word in "abc":
         around.live.emit([content_delta(word)])
-    await asyncio.sleep(5)
+    await asyncio.sleep(VOLATILE_AFTER_S * 0.9)
     assert len(around.log.pending) == 1
     around.live.emit([content_delta("d")])
     around.log.answer()
@@ -135,6 +135,19 @@ async def test_a_log_that_refuses_is_asked_again_then_given_up(around: Surroundi
     around.live.emit([content_delta("f")])
     await around.live.settle()
     assert text_of(around.events("c1")).endswith("bcdef")
+
+
+async def test_what_waits_behind_a_log_that_says_nothing_is_shown(around: Surroundings) -> None:
+    around.live.feed.follow("c1", after=0)
+    around.log.at_once = False
+    around.live.emit([content_delta("a")])
+    await asyncio.sleep(0.5)
+    around.live.emit([content_delta("b")])
+    await asyncio.sleep(VOLATILE_AFTER_S - 0.4)
+    assert text_of(around.events("c1")) == "ab"
+    around.live.emit([content_delta("c")])
+    await around.live.settle()
+    assert text_of(around.events("c1")) == "abc"
 
 
 async def test_what_waits_is_dropped_when_another_has_ended_the_run(around: Surroundings) -> None:

@@ -39,6 +39,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.now
 
+    def stand_still(self, seconds: float) -> None:
+        """Let time pass in which nothing was carried out, as for a process that was stopped."""
+        self._jumping.now += seconds
+
 
 def run_virtually(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run one coroutine on a loop of its own; for tests that are no coroutines themselves."""
