@@ -10,9 +10,9 @@ import pytest
 
 from gateway.hosts.local.limits import HostLimits
 from gateway.identity.verifier import TokenVerifier
-from tests.gateway.hosts.client import Client
+from tests.gateway.hosts.client import Client, text_of
 from tests.gateway.hosts.local_host import Clock, LocalHost, local_host
-from tests.gateway.hosts.puppet import Puppet
+from tests.gateway.hosts.puppet import Puppet, reply
 from tests.gateway.hosts.raw_http import line_to, request
 
 
@@ -83,16 +83,29 @@ async def sockets_gone(host: LocalHost) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_client_that_reads_nothing_is_cut_off_when_its_time_is_over(
+async def test_a_client_that_reads_nothing_is_cut_off_when_its_time_is_over_and_may_resume(
     folder: Path, puppet: Puppet
 ) -> None:
-    puppet.says(*["x" * 8000] * 2000)
-    limits = HostLimits(idle_s=0.5, sweep_s=0.01, close_s=0.1)
-    async with local_host(folder, model=puppet, limits=limits) as host, host.client() as client:
-        await client.send("Hi")
-        await stalled(host, client)
-        await sockets_gone(host)
-        client.ws.transport.abort()
+    puppet.says(*reply(*["x" * 8000] * 2000))
+    limits = HostLimits(idle_s=1.5, sweep_s=0.01, close_s=0.1)
+    async with local_host(folder, model=puppet, limits=limits) as host:
+        async with host.client() as client:
+            run_id = (await client.send("Hi"))["run_id"]
+            await stalled(host, client)
+            await sockets_gone(host)
+            client.ws.transport.abort()
+        async with host.client() as client:
+            await client.say("resume", run_id=run_id, after=0)
+            await client.hear("resumed")
+            pinging = asyncio.create_task(keep_open(client))
+            assert len(text_of(await client.events(run_id))) == 8000 * 2000
+            pinging.cancel()
+
+
+async def keep_open(client: Client) -> None:
+    while True:
+        await client.say("ping")
+        await asyncio.sleep(0.2)
 
 
 async def test_a_client_that_never_answers_the_close_is_cut_off(folder: Path) -> None:
