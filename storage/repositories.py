@@ -54,11 +54,12 @@ class Sessions(Protocol):
         """Set the title and return the session as it is now, or `None`."""
         ...
 
-    async def forget(self, session_id: str) -> bool:
+    async def forget(self, session_id: str, *, now: float) -> bool:
         """Delete the session with its messages, runs and logs. False if there is none.
 
         Memories stay; they are forgotten one by one. The blobs that its ended runs have spilled go with
         the next purge. A run that still writes finds itself no longer the owner (`NotRunOwnerError`).
+        The ids of its runs are not accepted again before `ttl.FORGOTTEN` is over.
         """
         ...
 
@@ -119,10 +120,11 @@ class Runs(Protocol):
     async def accept(self, acceptance: Acceptance) -> AcceptOutcome:
         """Store the user's message, the run and its key in one transaction, exactly once.
 
-        Same `run_id` and `request_hash` again: `Duplicate`, whatever else has changed since. A cancel
-        that came first is kept in the stored run. With an active run in the session, `if_busy`
-        decides; `cancel` stores like `queue` (the caller then cancels `ahead`). A backend that cannot
-        carry out `Acceptance.claim` in the same transaction leaves the run queued.
+        Same `run_id` and `request_hash` again: `Duplicate`, whatever else has changed since;
+        `Refused` as `not_found` if its session was forgotten. A cancel that came first is kept in the
+        stored run. With an active run in the session, `if_busy` decides; `cancel` stores like `queue`
+        (the caller then cancels `ahead`). A backend that cannot carry out `Acceptance.claim` in the
+        same transaction leaves the run queued.
         """
         ...
 

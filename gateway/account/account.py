@@ -1,5 +1,7 @@
 """Reading, renaming and forgetting what belongs to a person."""
 
+from collections.abc import Callable
+
 from gateway.account.pages import fitting_page, memory_item, message_item, session_item
 from gateway.wire.answers import Page
 from gateway.wire.commands import Forget, History, Memories, Session, Sessions
@@ -18,10 +20,12 @@ class Account:
 
     Args:
         store: where it is kept.
+        clock: Unix time in seconds.
     """
 
-    def __init__(self, *, store: Store) -> None:
+    def __init__(self, *, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
+        self._clock = clock
 
     async def answer(self, owner: Owner, command: AccountCommand) -> Page:
         """Carry out one command.
@@ -41,7 +45,7 @@ class Account:
                 case Memories():
                     return await _memories(its, command)
                 case Forget():
-                    return await _forget(its, command)
+                    return await _forget(its, command, now=self._clock())
         except InvalidCursorError:
             raise BadRequestError("Not valid: before.") from None
 
@@ -87,12 +91,12 @@ async def _memories(its: Repositories, command: Memories) -> Page:
     )
 
 
-async def _forget(its: Repositories, command: Forget) -> Page:
+async def _forget(its: Repositories, command: Forget, *, now: float) -> Page:
     if command.memory_id is not None:
         found = await its.memories.forget(command.memory_id)
     else:
         assert command.session_id is not None
-        found = await its.sessions.forget(command.session_id)
+        found = await its.sessions.forget(command.session_id, now=now)
     if not found:
         raise NotFoundError
     return Page(id=command.id, items=())

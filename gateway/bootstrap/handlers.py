@@ -120,7 +120,7 @@ def make_gateway(
         admission=on.admission,
         conversation=conversation,
         following=following,
-        account=Account(store=store),
+        account=Account(store=store, clock=clock),
         uploads=Uploads(store=store, blobs=blobs, ids=ids, clock=clock),
         live=on.live,
         transport=on.transport,

@@ -9,7 +9,14 @@ from storage.dynamodb import expressions
 from storage.dynamodb.client import CONDITION_FAILED, Item, Reason, TransactionCanceledError
 from storage.dynamodb.contents import Contents, drop_quietly
 from storage.dynamodb.expressions import number, text
-from storage.dynamodb.items import is_run, message_item, run_item, run_of, session_item
+from storage.dynamodb.items import (
+    is_forgotten,
+    is_run,
+    message_item,
+    run_item,
+    run_of,
+    session_item,
+)
 from storage.dynamodb.keys import OwnerKeys
 from storage.dynamodb.session_runs import SessionRuns, change, session_runs_of, stands
 from storage.dynamodb.table import DataTable
@@ -146,6 +153,8 @@ def _judge(
     head, session, *rest = reasons
     if head.code == CONDITION_FAILED:
         known = _known(acceptance, guess, attempt, head.item)
+        if known is None and is_forgotten(head.item):
+            return Refused(why="not_found")
         return known or replace(guess, cancel_at=_cancel_at(head.item))
     if any(reason.code == CONDITION_FAILED for reason in rest):
         if acceptance.message is None:

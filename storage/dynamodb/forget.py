@@ -13,11 +13,13 @@ from storage.blobs.blob_store import BlobStore
 from storage.dynamodb.client import ConditionFailedError, Item
 from storage.dynamodb.contents import Contents
 from storage.dynamodb.expressions import text
+from storage.dynamodb.items import forgotten_item
 from storage.dynamodb.keys import SESSION, OwnerKeys, key_of
 from storage.dynamodb.log_writers import LogWriters
 from storage.dynamodb.table import DataTable
 from storage.dynamodb.tables import SESSIONS_OF, SORT_KEY
 from storage.records import Owner
+from storage.ttl import FORGOTTEN
 
 _AT_ONCE: Final = 8
 """Runs that are deleted side by side."""
@@ -55,8 +57,8 @@ class Forgetting:
         self._blobs = blobs
         self._writers = writers
 
-    async def forget(self, session_id: str) -> bool:
-        """Delete the conversation. False if there is none."""
+    async def forget(self, session_id: str, *, now: float) -> bool:
+        """Delete the conversation; see `Sessions.forget`."""
         if not await self._mark(session_id):
             return False
         while items := await self._some_of(session_id):
@@ -101,7 +103,7 @@ class Forgetting:
             await found.aclose()
         return items
 
-    async def _forget_runs(self, run_ids: Iterable[str]) -> None:
+    async def _forget_runs(self, run_ids: Iterable[str], now: float) -> None:
         free = asyncio.Semaphore(_AT_ONCE)
 
         async def forget(run_id: str) -> None:
@@ -112,16 +114,17 @@ class Forgetting:
         for failure in filter(None, outcomes):
             raise failure
 
-    async def _forget_run(self, run_id: str) -> None:
-        """Delete HEAD, which stops its generation, then the log and what that has spilled."""
-        await self._table.delete(self._keys.head(run_id))
+    async def _forget_run(self, run_id: str, now: float) -> None:
+        """Make HEAD a tombstone, which stops its generation; delete the log and what that has spilled."""
+        head = self._keys.head(run_id)
+        await self._table.put(forgotten_item(head, until=now + FORGOTTEN))
         await self._writers.stop(self._owner, [run_id])
         found = self._table.query(
             "#pk = :pk",
             {":pk": text(self._keys.run_partition(run_id))},
             only="#pk, #sk, #blob",
         )
-        items = [item async for item in found]
+        items = [item async for item in found if key_of(item) != head]
         for item in items:
             if "blob" in item:
                 await self._blobs.delete(item["blob"]["M"]["key"]["S"])

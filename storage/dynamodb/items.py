@@ -99,6 +99,21 @@ def is_run(item: Item | None) -> bool:
     return item is not None and "state" in item
 
 
+def has_waited(head: Item) -> bool:
+    """Whether that is HEAD of a run that others were ahead of when it was accepted."""
+    return "waits" in head
+
+
+def forgotten_item(head: Key, *, until: float) -> Item:
+    """Return HEAD of a run that was deleted with its session: its id is not to be used again."""
+    return {**head, "forgotten": {"BOOL": True}, TTL: expiry(until)}
+
+
+def is_forgotten(item: Item | None) -> bool:
+    """Whether that is HEAD of a run that was deleted with its session."""
+    return item is not None and "forgotten" in item
+
+
 def is_claimed(item: Item | None, claimed_by: str, *, state: str = "running") -> bool:
     """Whether that is HEAD of a run in that state under that claim."""
     return (

@@ -82,6 +82,6 @@ class DynamoSessions:
             return None
         return session_of(item)
 
-    async def forget(self, session_id: str) -> bool:
+    async def forget(self, session_id: str, *, now: float) -> bool:
         """Delete the session and all that is in it; see `Sessions.forget` and `storage.dynamodb.forget`."""
-        return await self._forgetting.forget(session_id)
+        return await self._forgetting.forget(session_id, now=now)

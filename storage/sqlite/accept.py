@@ -35,7 +35,9 @@ def accept(connection: sqlite3.Connection, key: Key, acceptance: Acceptance) -> 
     if stored is not None:
         same = stored.request_hash == run.request_hash
         return Duplicate(run=stored) if same else Refused(why="conflict")
-    if not _has_place(connection, key, acceptance):
+    tombstone = _tombstone(connection, key, run)
+    is_forgotten = tombstone is not None and tombstone["forgotten"]
+    if is_forgotten or not _has_place(connection, key, acceptance):
         return Refused(why="not_found")
     is_new = acceptance.new_session is not None  # then nothing of it needs to be looked for
     live = () if is_new else live_in_session(connection, key, run.session_id)
@@ -47,7 +49,8 @@ def accept(connection: sqlite3.Connection, key: Key, acceptance: Acceptance) -> 
         _add_session(connection, key, acceptance.new_session)
     if acceptance.message is not None:
         add_question(connection, key, acceptance.message, is_first=is_new)
-    run = replace(run, cancel_at=_early_cancel(connection, key, run))
+    if tombstone is not None:
+        run = _cancelled_early(connection, key, run, tombstone)
     context, claim = None, acceptance.claim
     if claim is not None and not live and run.cancel_at is None:
         context = _context(connection, key, acceptance, claim)
@@ -89,20 +92,26 @@ def _has_place(connection: sqlite3.Connection, key: Key, acceptance: Acceptance)
     return found.fetchone() is not None
 
 
-def _early_cancel(connection: sqlite3.Connection, key: Key, run: Run) -> float | None:
-    """Take out the cancel that overtook this run, if there was one."""
-    one = (*key, run.run_id)
-    row = connection.execute(
-        "SELECT cancel_at, expires_at FROM early_cancels"
+def _tombstone(connection: sqlite3.Connection, key: Key, run: Run) -> sqlite3.Row | None:
+    """Return what is remembered of this run, which is not there, if anything."""
+    row: sqlite3.Row | None = connection.execute(
+        "SELECT cancel_at, expires_at, forgotten FROM run_tombstones"
         " WHERE tenant_id = ? AND user_id = ? AND run_id = ?",
-        one,
+        (*key, run.run_id),
     ).fetchone()
-    if row is None:
-        return None
+    return row
+
+
+def _cancelled_early(
+    connection: sqlite3.Connection, key: Key, run: Run, tombstone: sqlite3.Row
+) -> Run:
+    """Take out the cancel that overtook this run and return the run with it, if it still counts."""
     connection.execute(
-        "DELETE FROM early_cancels WHERE tenant_id = ? AND user_id = ? AND run_id = ?", one
+        "DELETE FROM run_tombstones WHERE tenant_id = ? AND user_id = ? AND run_id = ?",
+        (*key, run.run_id),
     )
-    return float(row["cancel_at"]) if row["expires_at"] > run.created_at else None
+    counts = tombstone["expires_at"] > run.created_at
+    return replace(run, cancel_at=tombstone["cancel_at"]) if counts else run
 
 
 def _add_session(connection: sqlite3.Connection, key: Key, session: Session) -> None:

@@ -8,8 +8,8 @@ _DELETES: Final = (
     "DELETE FROM run_logs WHERE rowid IN (SELECT rowid FROM run_logs WHERE log_until <= ? LIMIT ?)",
     "DELETE FROM tickets WHERE ticket_hash IN"
     " (SELECT ticket_hash FROM tickets WHERE expires_at <= ? LIMIT ?)",
-    "DELETE FROM early_cancels WHERE (tenant_id, user_id, run_id) IN"
-    " (SELECT tenant_id, user_id, run_id FROM early_cancels WHERE expires_at <= ? LIMIT ?)",
+    "DELETE FROM run_tombstones WHERE (tenant_id, user_id, run_id) IN"
+    " (SELECT tenant_id, user_id, run_id FROM run_tombstones WHERE expires_at <= ? LIMIT ?)",
 )
 
 

@@ -9,6 +9,7 @@ from storage.sqlite import log_format
 from storage.sqlite.paging import page_of
 from storage.sqlite.rows import Key, key_of, session_of
 from storage.sqlite.threads import Reader, Writer
+from storage.ttl import FORGOTTEN
 
 _OWN = """
     SELECT *, (
@@ -31,6 +32,13 @@ _NEWEST = (float("inf"), "")
 
 _BLOBS_DUE = """
     UPDATE payloads SET expires_at = 0 WHERE tenant_id = ? AND user_id = ? AND blob_key = ?
+"""
+
+
+_BURY = """
+    INSERT OR REPLACE INTO run_tombstones
+        (tenant_id, user_id, run_id, cancel_at, expires_at, forgotten)
+    VALUES (?, ?, ?, ?, ?, 1)
 """
 
 
@@ -83,10 +91,10 @@ class SqliteSessions:
 
         return await self._writer.call(work)
 
-    async def forget(self, session_id: str) -> bool:
+    async def forget(self, session_id: str, *, now: float) -> bool:
         """Delete the session and all that is in it; see `Sessions.forget`."""
         runs = await self._writer.call(
-            lambda connection: _forget(connection, self._key, session_id),
+            lambda connection: _forget(connection, self._key, session_id, now),
             done=lambda runs: self._forgotten(runs or ()),
         )
         return runs is not None
@@ -97,7 +105,9 @@ def _get(connection: sqlite3.Connection, key: Key, session_id: str) -> Session |
     return session_of(row) if row else None
 
 
-def _forget(connection: sqlite3.Connection, key: Key, session_id: str) -> Sequence[str] | None:
+def _forget(
+    connection: sqlite3.Connection, key: Key, session_id: str, now: float
+) -> Sequence[str] | None:
     """Delete the session and return the ids of its runs; `None` if there is no such session."""
     one = (*key, session_id)
     deleted = connection.execute(
@@ -110,6 +120,7 @@ def _forget(connection: sqlite3.Connection, key: Key, session_id: str) -> Sequen
     ).fetchall()
     for (run_id,) in runs:
         _forget_log(connection, key, run_id)
+        connection.execute(_BURY, (*key, run_id, now, now + FORGOTTEN))
     connection.execute(
         "DELETE FROM runs WHERE tenant_id = ? AND user_id = ? AND session_id = ?", one
     )

@@ -37,7 +37,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 @pytest.fixture
 def ask(store: SqliteStore) -> Ask:
-    account = Account(store=store)
+    account = Account(store=store, clock=lambda: NOW)
 
     async def ask(type_: str, owner: Owner = ANNA, **fields: Any) -> Page:
         command = COMMAND_ADAPTER.validate_python({"type": type_, "id": "c1", **fields})

@@ -262,7 +262,7 @@ async def test_regenerate_waits_for_nobody(host: LocalHost, puppet: Puppet) -> N
         assert refused["code"] == "busy"
 
 
-async def test_a_forgotten_session_sets_its_ids_free(host: LocalHost, puppet: Puppet) -> None:
+async def test_an_id_of_a_forgotten_session_is_refused(host: LocalHost, puppet: Puppet) -> None:
     async with host.client() as client:
         accepted, _ = await client.exchange("Hi", id="c1")
         await client.ask("forget", session_id=accepted["session_id"])

@@ -489,7 +489,7 @@ async def test_an_answer_is_written_again(chat: Exchange) -> None:
 
 
 async def forget(chat: Exchange, session: str) -> None:
-    assert await chat.store.of(ANNA).sessions.forget(session)
+    assert await chat.store.of(ANNA).sessions.forget(session, now=chat.now)
     await chat.conversation.forgotten(ANNA, session)
 
 
@@ -521,7 +521,7 @@ async def test_queued_answers_of_a_forgotten_session_end(chat: Exchange) -> None
     assert len(chat.model.requests) == 1
 
 
-async def test_a_message_of_a_forgotten_session_may_be_sent_again(chat: Exchange) -> None:
+async def test_a_message_of_a_forgotten_session_is_not_answered_again(chat: Exchange) -> None:
     session = (await chat.talk("Hi", id="s1"))["session_id"]
     await forget(chat, session)
     chat.now += 1

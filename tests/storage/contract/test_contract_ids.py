@@ -62,7 +62,7 @@ async def test_an_id_is_any_text(store: Store, name: str) -> None:
     assert await mine.payloads.get(name) == replace(payload(), payload_id=name)
     assert await mine.memories.forget(f"memory-{name}-0") is True
     assert (await mine.sessions.page(before=None, limit=2)).items == (session,)
-    assert await mine.sessions.forget(name) is True
+    assert await mine.sessions.forget(name, now=NOW) is True
     assert await mine.messages.get(run.message_id) is None
 
 
@@ -79,7 +79,7 @@ async def test_an_id_that_names_nothing_finds_nothing(store: Store, name: str) -
     assert not await mine.log.read(name, after=5)
     assert await mine.payloads.get(name) is None
     assert await mine.memories.forget(name) is False
-    assert await mine.sessions.forget(name) is False
+    assert await mine.sessions.forget(name, now=NOW) is False
 
 
 @pytest.mark.parametrize("name", ANY.values(), ids=ANY.keys())

@@ -1,7 +1,9 @@
 import pytest
 
 from storage.errors import InvalidCursorError, NotRunOwnerError
+from storage.records import Refused
 from storage.repositories import Store
+from storage.ttl import TOMBSTONE
 from tests.storage.samples import (
     ANNA,
     GREETING,
@@ -173,20 +175,20 @@ async def test_a_forgotten_session_is_gone_with_all_that_is_in_it(store: Store) 
     run = await finished(store, send(new=True), memories=("stays",))
     mine = store.of(ANNA)
 
-    assert await mine.sessions.forget("session-1") is True
+    assert await mine.sessions.forget("session-1", now=NOW) is True
     assert await mine.sessions.get("session-1") is None
     assert await mine.messages.get(run.message_id) is None
     assert await mine.runs.get(run.run_id) is None
     assert not await store.of(ANNA).log.read(run.run_id, after=0)
     assert (await mine.messages.page("session-1", before=None, limit=5)).items == ()
     assert len((await mine.memories.page(before=None, limit=5)).items) == 1
-    assert await mine.sessions.forget("session-1") is False
+    assert await mine.sessions.forget("session-1", now=NOW) is False
 
 
 async def test_a_run_of_a_forgotten_session_is_not_ours_any_more(store: Store) -> None:
     run = await running(store, send(new=True))
     await append(store.of(ANNA).log, entry(run, 1))
-    await store.of(ANNA).sessions.forget("session-1")
+    await store.of(ANNA).sessions.forget("session-1", now=NOW)
 
     with pytest.raises(NotRunOwnerError):
         await append(store.of(ANNA).log, entry(run, 2))
@@ -194,6 +196,26 @@ async def test_a_run_of_a_forgotten_session_is_not_ours_any_more(store: Store) -
         await store.of(ANNA).runs.finish(completion(run, first=2))
     assert not await store.of(ANNA).log.read(run.run_id, after=0)
     assert not await store.of(ANNA).runs.live()
+
+
+async def test_the_ids_of_a_forgotten_session_are_not_accepted_again(store: Store) -> None:
+    """A life that still ends would mix with the new one, and what was forgotten would come back."""
+    await running(store, send("a", new=True))
+    await accept(store, send("b", if_busy="queue"))
+    await store.of(ANNA).sessions.forget("session-1", now=NOW)
+    runs = store.of(ANNA).runs
+    again = [
+        send("a", session_id="session-2", new=True),
+        send("b", session_id="session-3", new=True),
+    ]
+    for acceptance in again:
+        assert await runs.accept(acceptance) == Refused(why="not_found")
+        assert await runs.cancel(acceptance.run.run_id, now=NOW + 2 * TOMBSTONE) is None
+        assert await runs.accept(acceptance) == Refused(why="not_found")
+        assert await runs.get(acceptance.run.run_id) is None
+    assert await store.of(ANNA).sessions.get("session-2") is None
+    assert not await runs.live()
+    await accept(store, send("c", session_id="session-2", new=True))
 
 
 async def test_a_forgotten_memory_is_gone(store: Store) -> None:

@@ -53,7 +53,7 @@ async def test_nothing_is_changed_by_a_stranger(store: Store, stranger: Owner) -
     theirs = store.of(stranger)
 
     assert await theirs.sessions.rename("session-1", "theirs") is None
-    assert await theirs.sessions.forget("session-1") is False
+    assert await theirs.sessions.forget("session-1", now=NOW) is False
     assert await theirs.memories.forget("memory-a-0") is False
     with pytest.raises(NotRunOwnerError):
         await theirs.runs.claim(live.run_id, claimed_by="claim", lease_until=NOW + 10)
@@ -99,7 +99,7 @@ async def test_two_owners_use_the_same_ids_side_by_side(store: Store, stranger: 
     reply = await store.of(ANNA).messages.get("reply-a")
     assert reply is not None
     assert await store.of(stranger).messages.get("reply-a") is None
-    assert await store.of(ANNA).sessions.forget("session-1")
+    assert await store.of(ANNA).sessions.forget("session-1", now=NOW)
     assert await store.of(stranger).sessions.get("session-1") is not None
 
 

@@ -97,7 +97,7 @@ async def test_a_session_that_is_forgotten_while_a_run_ends_keeps_nothing(
     store: DynamoStore, client: Interrupted, theirs: SharedRepositories
 ) -> None:
     run = await running(store, send(new=True))
-    client.before = [lambda: theirs.sessions.forget("session-1")]
+    client.before = [lambda: theirs.sessions.forget("session-1", now=NOW)]
 
     with pytest.raises(NotRunOwnerError):
         await store.of(ANNA).runs.finish(completion(run, memories=("one",)))
@@ -137,7 +137,7 @@ async def test_nothing_is_accepted_into_a_session_that_is_forgotten_meanwhile(
     store: DynamoStore, client: Interrupted, theirs: SharedRepositories, kind: str
 ) -> None:
     first = await finished(store, send(new=True))
-    client.before = [lambda: theirs.sessions.forget("session-1")]
+    client.before = [lambda: theirs.sessions.forget("session-1", now=NOW)]
     asked = send("late") if kind == "send" else regenerate("late", first)
 
     assert await store.of(ANNA).runs.accept(asked) == Refused(why="not_found")

@@ -223,7 +223,7 @@ async def test_a_forgotten_session_frees_its_files(folder: Path) -> None:
     store = await open_store(folder)
     run = await running(store, send(new=True))
     await append(store.of(ANNA).log, entry(run, 1))
-    await store.of(ANNA).sessions.forget("session-1")
+    await store.of(ANNA).sessions.forget("session-1", now=NOW)
     await store.aclose()
 
     assert files(folder) == []
