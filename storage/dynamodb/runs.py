@@ -211,7 +211,7 @@ class DynamoRuns:
             await self._table.update(
                 self._keys.head(run_id),
                 f"SET #cancel_at = :now, #{TTL} = :ttl",
-                "attribute_not_exists(#state)"
+                "attribute_not_exists(#state) AND attribute_not_exists(#forgotten)"
                 " AND (attribute_not_exists(#cancel_at) OR #cancel_at <= :expired)",
                 {
                     ":now": number(now),

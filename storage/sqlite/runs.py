@@ -46,10 +46,10 @@ _CANCEL = """
 """
 
 _CANCEL_EARLY = """
-    INSERT INTO early_cancels (tenant_id, user_id, run_id, cancel_at, expires_at)
+    INSERT INTO run_tombstones (tenant_id, user_id, run_id, cancel_at, expires_at)
     VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET cancel_at = excluded.cancel_at, expires_at = excluded.expires_at
-    WHERE expires_at <= excluded.cancel_at
+    WHERE expires_at <= excluded.cancel_at AND NOT forgotten
 """
 
 _END = """

@@ -62,6 +62,7 @@ class Backend:
         default_factory=lambda: defaultdict(list)
     )
     tombstones: dict[Key, float] = field(default_factory=dict)
+    forgotten: set[Key] = field(default_factory=set)
     memories: dict[Key, Memory] = field(default_factory=dict)
     payloads: dict[Key, Payload] = field(default_factory=dict)
     subscribers: dict[tuple[Owner, str, str], RunReader] = field(default_factory=dict)
@@ -194,6 +195,7 @@ class _Sessions(_OfOwner):
             if run.session_id == session_id:
                 del backend.runs[self._key(name)]
                 backend.logs.pop(self._key(name), None)
+                backend.forgotten.add(self._key(name))
         for message in self._mine(backend.messages):
             if message.session_id == session_id:
                 del backend.messages[self._key(message.message_id)]
@@ -277,7 +279,7 @@ class _Runs(_OfOwner):
         if stored is not None:
             same = stored.request_hash == run.request_hash
             return Duplicate(run=stored) if same else Refused(why="conflict")
-        if not self._has_place(acceptance):
+        if self._key(run.run_id) in backend.forgotten or not self._has_place(acceptance):
             return Refused(why="not_found")
         session, line = self._key(run.session_id), backend.lines[self._key(run.session_id)]
         if len(line) > (0 if acceptance.if_busy == "reject" else MAX_QUEUED_RUNS):

@@ -94,7 +94,7 @@ async def test_the_blobs_of_a_forgotten_session_go_with_the_next_purge(
     slot = LogEntry(run_id=run.run_id, first=1, last=1, body=b"", blob=spilled.ref)
     await append(embedded_store.of(ANNA).log, slot)
     await embedded_store.of(ANNA).runs.finish(completion(run, first=2))
-    await embedded_store.of(ANNA).sessions.forget("session-1")
+    await embedded_store.of(ANNA).sessions.forget("session-1", now=NOW)
     await embedded_store.purge(blobs, now=NOW + 1, limit=10)
 
     with pytest.raises(BlobMissingError):

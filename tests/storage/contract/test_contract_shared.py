@@ -92,7 +92,7 @@ async def test_a_run_that_another_process_forgot_is_not_ours_after_the_next_beat
     run = await running(shared_store, send(new=True))
     mine = shared_store.of(ANNA)
     await append(mine.log, entry(run, 1))
-    assert await another.of(ANNA).sessions.forget("session-1") is True
+    assert await another.of(ANNA).sessions.forget("session-1", now=NOW) is True
 
     assert (
         await mine.runs.beat(run.run_id, claimed_by="claim", lease_until=LEASE, last_seq=1) is None
@@ -192,6 +192,18 @@ async def test_a_reader_that_left_makes_room(shared_store: SharedStore) -> None:
     assert left is not None
     assert left.readers == (reader("c2"),)
     assert await runs.get("unknown") is None
+
+
+async def test_a_reader_that_has_joined_again_is_not_forgotten(shared_store: SharedStore) -> None:
+    run = await running(shared_store, send(new=True))
+    runs = shared_store.of(ANNA).runs
+    for nonce in ("n1", "n2"):
+        await runs.join(run.run_id, reader(nonce=nonce), now=NOW)
+    await runs.leave(run.run_id, "c1", nonce="n1")
+
+    stays = await runs.get(run.run_id)
+    assert stays is not None
+    assert stays.readers == (reader(nonce="n2"),)
 
 
 # Two processes
@@ -376,7 +388,7 @@ async def test_nothing_is_accepted_into_a_session_that_was_forgotten_elsewhere(
     shared_store: SharedStore, another: SharedStore
 ) -> None:
     await finished(shared_store, send(new=True))
-    await another.of(ANNA).sessions.forget("session-1")
+    await another.of(ANNA).sessions.forget("session-1", now=NOW)
 
     outcome = await shared_store.of(ANNA).runs.accept(send("late"))
     assert outcome == Refused(why="not_found")

@@ -67,7 +67,7 @@ async def use_everything(folder: Path) -> None:
     await mine.memories.page(before=None, limit=5)
     await mine.memories.newest(max_bytes=1000)
     await mine.memories.forget("memory-a-0")
-    await mine.sessions.forget("session-1")
+    await mine.sessions.forget("session-1", now=NOW)
     ticket = Ticket(
         ticket_hash="h", owner=ANNA, issuer="i", auth_expires_at=NOW, expires_at=NOW + 60
     )
