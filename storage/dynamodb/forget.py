@@ -62,7 +62,7 @@ class Forgetting:
         if not await self._mark(session_id):
             return False
         while items := await self._some_of(session_id):
-            await self._forget_runs({item["run_id"]["S"] for item in items})
+            await self._forget_runs({item["run_id"]["S"] for item in items}, now)
             messages = [item for item in items if "message_id" in item]
             for message in messages:
                 await self._contents.drop(message)
@@ -108,7 +108,7 @@ class Forgetting:
 
         async def forget(run_id: str) -> None:
             async with free:
-                await self._forget_run(run_id)
+                await self._forget_run(run_id, now)
 
         outcomes = await asyncio.gather(*map(forget, run_ids), return_exceptions=True)
         for failure in filter(None, outcomes):

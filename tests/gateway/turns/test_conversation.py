@@ -525,9 +525,9 @@ async def test_a_message_of_a_forgotten_session_is_not_answered_again(chat: Exch
     session = (await chat.talk("Hi", id="s1"))["session_id"]
     await forget(chat, session)
     chat.now += 1
-    accepted = await chat.talk("Hi", id="s1", connection="c2")
-    assert "duplicate" not in accepted
-    assert chat.done(accepted["run_id"], "c2")["reason"] == "stop"
+    with pytest.raises(NotFoundError):
+        await chat.talk("Hi", id="s1", connection="c2")
+    assert len(chat.model.requests) == 1
 
 
 # What the commands do not swallow
