@@ -332,8 +332,8 @@ class SharedRuns(Runs, Protocol):
         """
         ...
 
-    async def leave(self, run_id: str, connection_id: str) -> None:
-        """Forget a reader; harmless when it is none."""
+    async def leave(self, run_id: str, connection_id: str, *, nonce: str) -> None:
+        """Forget a reader that joined with that nonce; harmless when it is none, or has joined again."""
         ...
 
 

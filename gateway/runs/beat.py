@@ -117,10 +117,17 @@ class Beat:
                 self.heed(run)
 
     async def _report_gone(self) -> None:
-        """Take out of HEAD, and of the session, the readers that a post has found gone."""
-        for connection_id in [each for each in self._known if not self._live.feed.follows(each)]:
-            try:
-                await self._runs.leave(self._live.run.run_id, connection_id)
-                await self._subscribers.remove(self._live.run.session_id, connection_id)
-            except StorageError:
-                return
+        """Take out of HEAD the readers that a post has not reached, so that they can join again.
+
+        Who is gone for good is taken out of the session too; that goes first, for it is HEAD that reminds of
+        them.
+        """
+        run, feed = self._live.run, self._live.feed
+        lost = [each for each in self._known.values() if not feed.follows(each.connection_id)]
+        try:
+            for reader in lost:
+                if reader.connection_id in feed.gone:
+                    await self._subscribers.remove(run.session_id, reader.connection_id)
+                await self._runs.leave(run.run_id, reader.connection_id, nonce=reader.nonce)
+        except StorageError:  # the next beat finds them again
+            return

@@ -19,6 +19,7 @@ class Feed:
         volatile_after: events numbered above could not be logged; `None` while all could.
         unread_since: when the last reader left, or the generation began, if that was later; seconds of
             the event loop's clock. Says nothing while there are readers.
+        gone: connections that read it until a post found them closed, for good.
     """
 
     def __init__(self, *, run_id: str, owner: Owner, transport: Transport, spill: Spill) -> None:
@@ -33,6 +34,7 @@ class Feed:
         self.unread_since = 0.0
         self.frames_posted = 0
         self.bytes_posted = 0
+        self.gone: set[str] = set()
         self._readers: dict[str, Reader] = {}
 
     @property

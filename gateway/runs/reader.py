@@ -5,7 +5,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from gateway.frames.pack import events_frame, next_events
-from gateway.runs.transport import GoneError
+from gateway.runs.transport import GoneError, UndeliveredError
 from storage.errors import StorageError
 from storage.records import BlobRef
 
@@ -51,8 +51,8 @@ class Reader:
             try:
                 frame = self._next_frame()
                 pending = feed.transport.post(self.connection_id, frame)
-            except GoneError:
-                feed.unfollow(self.connection_id)
+            except GoneError as error:
+                self._end(error)
                 return
             except StorageError:  # no URL can be signed now; its client asks again, hearing nothing
                 log.warning("a payload cannot be announced", extra={"run_id": feed.run_id})
@@ -89,6 +89,11 @@ class Reader:
         if self._stopped:
             return
         if error is not None or waited.cancelled():
-            self._feed.unfollow(self.connection_id)
+            self._end(error)
             return
         self.pump()
+
+    def _end(self, error: BaseException | None) -> None:
+        if isinstance(error, GoneError) and not isinstance(error, UndeliveredError):
+            self._feed.gone.add(self.connection_id)
+        self._feed.unfollow(self.connection_id)

@@ -8,6 +8,10 @@ class GoneError(Exception):
     """The connection is no more, or takes no frame any more. Control flow, not a failure."""
 
 
+class UndeliveredError(GoneError):
+    """One frame did not get through, though the connection may be open: its client will ask to resume."""
+
+
 class Transport(Protocol):
     """Posts frames to connections: PostToConnection on AWS, the socket itself on the local host."""
 
@@ -19,7 +23,7 @@ class Transport(Protocol):
             full, or the post is still under way). It may raise `GoneError`.
 
         Raises:
-            GoneError: the connection is closed.
+            GoneError: the connection is closed, for good unless it is an `UndeliveredError`.
         """
         ...
 

@@ -163,14 +163,14 @@ class DynamoRuns:
             return _run_or_none(failed.item)
         return run_of(head)
 
-    async def leave(self, run_id: str, connection_id: str) -> None:
-        """Forget a reader; harmless when it is none."""
+    async def leave(self, run_id: str, connection_id: str, *, nonce: str) -> None:
+        """Forget a reader unless it has joined again; see `SharedRuns.leave`."""
         try:
             await self._table.update(
                 self._keys.head(run_id),
                 "REMOVE #readers.#connection",
-                "attribute_exists(#readers.#connection)",
-                {},
+                "contains(#readers.#connection, :nonce)",
+                {":nonce": text(nonce)},
                 {"connection": connection_id},
             )
         except ConditionFailedError:

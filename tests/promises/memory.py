@@ -436,10 +436,14 @@ class _Runs(_OfOwner):
         return run
 
     @_gives_way
-    async def leave(self, run_id: str, connection_id: str) -> None:
+    async def leave(self, run_id: str, connection_id: str, *, nonce: str) -> None:
         run = self._backend.runs.get(self._key(run_id))
         if run is not None:
-            left = tuple(each for each in run.readers if each.connection_id != connection_id)
+            left = tuple(
+                each
+                for each in run.readers
+                if (each.connection_id, each.nonce) != (connection_id, nonce)
+            )
             self._backend.runs[self._key(run_id)] = replace(run, readers=left)
 
 

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from gateway.hosts.aws.connections_api import Answer, ConnectionsApi
-from gateway.runs.transport import GoneError
+from gateway.runs.transport import GoneError, UndeliveredError
 from storage.errors import StorageError
 
 ATTEMPTS: Final = 7
@@ -34,11 +34,11 @@ _HOPELESS: Final = (400, 404, 410, 413)
 log = logging.getLogger(__name__)
 
 
-class UnreachableError(GoneError):
+class UnreachableError(UndeliveredError):
     """A frame was posted again and again, and nothing says that it arrived. Its client will ask to resume."""
 
 
-class FrameRefusedError(GoneError):
+class FrameRefusedError(UndeliveredError):
     """The API calls a frame too large or malformed: our own fault."""
 
 
@@ -94,10 +94,13 @@ class ConnectionsTransport:
     def post(self, connection_id: str, frame: bytes) -> "asyncio.Task[None]":
         """See `Transport.post`. The post is under way when this returns; cancelling it may come too late.
 
-        The task raises `GoneError`: of the connection, or of a frame that does not get through within 20
-        seconds (and the time it waits for posts before it); this is logged, and the connection stays.
+        The task raises `GoneError` for a connection that is gone, `UndeliveredError` for a frame that does
+        not get through within 20 seconds (and the time it waits for posts before it); this is logged, and
+        the connection stays.
         """
-        if self._over or connection_id in self._gone:
+        if self._over:
+            raise UndeliveredError
+        if connection_id in self._gone:
             raise GoneError
         return self._start(
             self._in_turn(connection_id, lambda line: self._post(line, connection_id, frame))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from gateway.hosts.aws.transport import UnreachableError
 from gateway.jobs import reply
 from gateway.jobs.reply import RunUnfinishedError
 from gateway.runs.beat import LEASE_S
@@ -466,6 +467,30 @@ async def test_a_subscriber_that_is_gone_is_forgotten(aws: Deployment) -> None:
             await asyncio.sleep(0.05)
     gates[1].set()
     await running
+
+
+async def test_a_subscriber_that_was_not_reached_gets_the_next_answer(aws: Deployment) -> None:
+    accepted = await aws.send()
+    await aws.carry_out()
+    session_id = accepted["session_id"]
+    await aws.subscribe(session_id, here="phone")
+    aws.clock.now += 1
+    gate = held(aws, "One")
+    aws.transport.full.add("phone")
+    run_id = (await aws.send("s2", session_id=session_id))["run_id"]
+    running = aws.carrying_out()
+    await until(lambda: "phone" in aws.transport.waiting)
+    aws.transport.full.clear()
+    aws.transport.drain("phone", UnreachableError("429 LimitExceededException"))
+    async with asyncio.timeout(5):
+        while "phone" in {each.connection_id for each in (await aws.run(run_id)).readers}:
+            await asyncio.sleep(0.05)
+    gate.set()
+    await running
+    aws.clock.now += 1
+    run_id = (await aws.send("s3", session_id=session_id))["run_id"]
+    await aws.carry_out()
+    assert aws.text(run_id, "phone") == "Hello."
 
 
 async def test_there_is_no_following_of_what_does_not_exist(aws: Deployment) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.identity.principal import AUTH_GRACE_S
 from gateway.runs.beat import BEAT_EVERY_S, LEASE_S, Beat
+from gateway.runs.transport import UndeliveredError
 from gateway.wire.events import content_delta
 from storage.errors import NotRunOwnerError, StorageError, StorageUnavailableError
 from storage.records import Run, RunReader
@@ -41,11 +42,14 @@ class Head:
         self.said.append((lease_until, last_seq))
         return self.run
 
-    async def leave(self, run_id: str, connection_id: str) -> None:
+    async def leave(self, run_id: str, connection_id: str, *, nonce: str) -> None:
         self.left.append(connection_id)
-        self.read(*(each for each in self.readers if each.connection_id != connection_id))
+        mine = connection_id, nonce
+        self.read(*(each for each in self.readers if (each.connection_id, each.nonce) != mine))
 
     async def remove(self, session_id: str, connection_id: str) -> None:
+        if self.failing is not None:
+            raise self.failing
         self.unsubscribed.append(connection_id)
 
     @property
@@ -147,6 +151,60 @@ async def test_a_reader_that_is_gone_is_taken_out_once(house: House) -> None:
         await asyncio.sleep(5 * A_BEAT)
         assert house.head.left == house.head.unsubscribed == ["c1"]
         assert house.text("c2") == "a"
+
+
+async def test_who_is_gone_is_told_of_until_it_is_known(house: House) -> None:
+    async with beating(house):
+        house.head.read(reader("c1"))
+        await asyncio.sleep(A_BEAT)
+        house.around.transport.leave("c1")
+        house.head.failing = StorageUnavailableError()
+        house.say("a")
+        await asyncio.sleep(3 * A_BEAT)
+        assert house.head.left == house.head.unsubscribed == []
+        house.head.failing = None
+        await asyncio.sleep(2 * A_BEAT)
+        assert house.head.left == house.head.unsubscribed == ["c1"]
+
+
+async def test_a_reader_that_is_not_reached_goes_on_following_the_session(house: House) -> None:
+    async with beating(house):
+        house.around.transport.full.add("c1")
+        house.head.read(reader("c1"))
+        await asyncio.sleep(A_BEAT)
+        house.say("a")
+        await idle()
+        house.around.transport.full.clear()
+        house.around.transport.drain("c1", UndeliveredError())
+        await asyncio.sleep(2 * A_BEAT)
+        assert (house.head.left, house.head.unsubscribed) == (["c1"], [])
+        house.head.read(reader("c1", nonce="2"))
+        await asyncio.sleep(A_BEAT)
+        assert house.text("c1") == "aa"
+
+
+async def test_who_joins_again_before_it_is_taken_out_stays(house: House) -> None:
+    async with beating(house):
+        house.head.read(reader("c1"))
+        await asyncio.sleep(A_BEAT)
+        house.around.transport.full.add("c1")
+        house.say("a")
+        await idle()
+        house.around.transport.full.clear()
+        beats = len(house.head.said)
+        beat = house.head.beat
+
+        async def join_after(*args: Any, **kwargs: Any) -> Run | None:
+            said = await beat(*args, **kwargs)
+            house.head.read(reader("c1", nonce="2"))  # HEAD was read a moment before
+            return said
+
+        house.head.beat = join_after  # type: ignore[method-assign] # for one beat
+        house.around.transport.drain("c1", UndeliveredError())
+        while len(house.head.said) == beats:
+            await asyncio.sleep(BEAT_EVERY_S)
+        await asyncio.sleep(A_BEAT)
+        assert house.text("c1") == "aa"
 
 
 async def test_a_reader_whose_identity_is_over_gets_nothing_more(house: House) -> None:

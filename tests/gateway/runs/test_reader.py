@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from gateway.runs.feed import Feed
-from gateway.runs.transport import GoneError
+from gateway.runs.transport import GoneError, UndeliveredError
 from gateway.wire.events import content_delta
 from gateway.wire.limits import FRAME_TARGET_BYTES
 from storage.errors import StorageUnavailableError
@@ -136,6 +136,7 @@ async def test_a_connection_that_is_gone_is_followed_no_more(fed: Fed) -> None:
     fed.transport.leave("c1")
     fed.grow(2)
     assert not fed.feed.follows("c1")
+    assert fed.feed.gone == {"c1"}
     assert fed.numbers("c2") == [1, 2]
 
 
@@ -146,6 +147,17 @@ async def test_a_connection_that_goes_while_a_frame_is_in_flight(fed: Fed) -> No
     fed.transport.leave("c1")
     await idle()
     assert not fed.feed.follows("c1")
+    assert fed.feed.gone == {"c1"}
+
+
+async def test_who_is_not_reached_is_followed_no_more_and_is_not_gone(fed: Fed) -> None:
+    fed.transport.full.add("c1")
+    fed.grow()
+    fed.feed.follow("c1", after=0)
+    fed.transport.drain("c1", UndeliveredError())
+    await idle()
+    assert not fed.feed.follows("c1")
+    assert not fed.feed.gone
 
 
 async def test_an_unfollowed_reader_gets_nothing_more(fed: Fed) -> None:
@@ -182,6 +194,7 @@ async def test_a_frame_that_cannot_be_posted_is_logged_and_ends_its_reader(
         fed.transport.drain("c1", RuntimeError("unforeseen"))
         await idle()
     assert not fed.feed.follows("c1")
+    assert not fed.feed.gone
     assert [record.message for record in caplog.records] == ["a frame could not be posted"]
 
 
@@ -215,7 +228,7 @@ async def test_a_payload_that_cannot_be_signed_ends_its_reader(
     monkeypatch.setattr(fed.blobs, "sign_download", refuse)
     fed.feed.events.append(BlobRef(key="k", bytes=20_000, sha256="0" * 64))
     fed.feed.advance(1)
-    assert fed.feed.readers == ()
+    assert (fed.feed.readers, fed.feed.gone) == ((), set())
     fed.feed.follow("c2", after=1)
     fed.grow()
     assert (fed.numbers("c1"), fed.numbers("c2")) == ([], [2])

@@ -185,8 +185,8 @@ async def test_a_reader_that_left_makes_room(shared_store: SharedStore) -> None:
     for name in ("c1", "c2"):
         await runs.join(run.run_id, reader(name), now=NOW)
     for _ in range(2):
-        await runs.leave(run.run_id, "c1")
-    await runs.leave("unknown", "c1")
+        await runs.leave(run.run_id, "c1", nonce="n1")
+    await runs.leave("unknown", "c1", nonce="n1")
 
     left = await runs.get(run.run_id)
     assert left is not None

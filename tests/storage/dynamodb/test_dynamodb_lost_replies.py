@@ -125,7 +125,7 @@ async def test_a_beat_a_join_a_leave_and_a_cancel_are_done(faulty: Faulty) -> No
 
     assert beaten == replace(cancelled, lease_until=LEASE + 1, last_seq=2)
     faulty.proxy.fail("UpdateItem", Fault.LOSE_REPLY)
-    await runs.leave(run.run_id, "c1")
+    await runs.leave(run.run_id, "c1", nonce="n1")
     assert await runs.get(run.run_id) == replace(beaten, readers=())
 
 

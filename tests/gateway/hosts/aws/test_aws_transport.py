@@ -11,7 +11,7 @@ from gateway.hosts.aws import connections_api as client
 from gateway.hosts.aws import transport as rules
 from gateway.hosts.aws.connections_api import ConnectionsApi
 from gateway.hosts.aws.transport import ConnectionsTransport, FrameRefusedError, UnreachableError
-from gateway.runs.transport import GoneError
+from gateway.runs.transport import GoneError, UndeliveredError
 from storage.errors import StorageUnavailableError
 from tests.engines.connections_api import (
     BAD_REQUEST,
@@ -175,10 +175,11 @@ async def test_a_post_that_never_gets_through_ends_its_reader_and_is_logged(
     api: FakeApi, posting: Posting, quick: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.fail(BROKEN, times=100)
-    with caplog.at_level(logging.ERROR), pytest.raises(UnreachableError):
+    with caplog.at_level(logging.ERROR), pytest.raises(UnreachableError) as raised:
         await posting.transport.post(ID, b"1")
     assert api.statuses() == [500] * rules.ATTEMPTS
     assert [record.message for record in caplog.records] == ["a frame could not be posted"]
+    assert isinstance(raised.value, UndeliveredError)
     assert not posting.gone
 
 
@@ -187,8 +188,9 @@ async def test_what_no_repeat_would_change_is_not_repeated(
     api: FakeApi, posting: Posting, answer: Answer
 ) -> None:
     api.fail(answer, times=2)
-    with pytest.raises(FrameRefusedError):
+    with pytest.raises(FrameRefusedError) as raised:
         await posting.transport.post(ID, b"1")
+    assert isinstance(raised.value, UndeliveredError)
     assert len(api.requests) == 1
 
 
@@ -342,5 +344,5 @@ async def test_settling_leaves_nothing_behind(api: FakeApi, posting: Posting) ->
     posts = [posting.transport.post(name, b"x") for name in ("a", "a", "b")]
     await posting.transport.settle(within_s=0.05)
     assert all(post.cancelled() for post in posts)
-    with pytest.raises(GoneError):
+    with pytest.raises(UndeliveredError):
         posting.transport.post("c", b"x")
