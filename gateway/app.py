@@ -184,6 +184,11 @@ class Gateway:
         self, owner: Owner, connection: Connection, command: commands.AnyCommand
     ) -> None:
         match command:
+            case commands.Forget(session_id=str(session_id)):
+                waiting = await self._conversation.waiting_elsewhere(owner, session_id)
+                page = await self._account.answer(owner, command)
+                await self._conversation.forgotten(owner, session_id, waiting)
+                await self._post_page(owner, connection, page)
             case commands.Upload():
                 ready = await self._uploads.prepare(owner, self._tier, command)
                 await self._post(connection, ready)
@@ -194,10 +199,7 @@ class Gateway:
                 | commands.Memories()
                 | commands.Forget()
             ):
-                page = await self._account.answer(owner, command)
-                if isinstance(command, commands.Forget) and command.session_id is not None:
-                    await self._conversation.forgotten(owner, command.session_id)
-                await self._post_page(owner, connection, page)
+                await self._post_page(owner, connection, await self._account.answer(owner, command))
             case _:
                 await self._converse(owner, connection, command)
 

@@ -1,7 +1,7 @@
 """The commands of a conversation: send, regenerate, cancel. They answer at once."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from gateway.runs.live_runs import LiveRuns
@@ -9,7 +9,9 @@ from gateway.runs.run_starter import RunStarter
 from gateway.runs.transport import GoneError
 from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
+from gateway.turns.finish import last_events, started
 from gateway.turns.following import Following
+from gateway.turns.outcome import Outcome
 from gateway.turns.recover import Recovery
 from gateway.wire.answers import Accepted as AcceptedAnswer
 from gateway.wire.answers import Answer
@@ -116,11 +118,33 @@ class Conversation:
             raise NotFoundError
         await self._stop(owner, command.run_id)
 
-    async def forgotten(self, owner: Owner, session_id: str) -> None:
-        """Stop what is under way in a session that was forgotten, and let nobody resume it."""
+    async def waiting_elsewhere(self, owner: Owner, session_id: str) -> Sequence[Run]:
+        """Return a session's queued runs that are not live in this process, for `forgotten`."""
+        return [
+            run
+            for run in await self._store.of(owner).runs.live()
+            if run.session_id == session_id and run.state == "queued"
+            if self._live.find(owner, run.run_id) is None
+        ]
+
+    async def forgotten(self, owner: Owner, session_id: str, waiting: Sequence[Run] = ()) -> None:
+        """Stop what is under way in a session that was forgotten, and let nobody resume it.
+
+        Args:
+            owner: whose session it was.
+            session_id: of the session.
+            waiting: what waited elsewhere; nobody generates it any more, so its readers are told here.
+        """
         for live in self._live.of_session(owner, session_id):
             live.forget()
             self._starter.start(live)
+            self._live.drop(live)
+        for run in waiting:
+            live = self._live.open(owner, run)
+            end = last_events(run, Outcome(reason="cancelled"), None, saved=False)
+            live.end([started(run), *end], saved=False)
+            for reader in run.readers:
+                self._live.follow(live.feed, reader.connection_id, after=reader.after)
             self._live.drop(live)
 
     async def _check_rate(self, owner: Owner, tier: Tier, command_id: str) -> None:
