@@ -11,16 +11,35 @@ export function makeTokenSource({ demo }) {
   return async ({ fresh }) => {
     const isOld = !current || fresh || current.expiresAt - SPARE < Date.now();
     if (isOld) {
-      coming ??= newToken(demo, current !== null).finally(() => (coming = null));
+      coming ??= newToken(demo, current).finally(() => (coming = null));
       current = await coming;
     }
     return current.token;
   };
 }
 
-async function newToken(demo, isAnother) {
-  const token = demo ? await demoToken() : null;
-  return token ?? { token: await askForToken(isAnother), expiresAt: Infinity };
+async function newToken(demo, current) {
+  const given = demo ? await demoToken() : null;
+  if (given) return given;
+  if (demo && current && (await isStillGood(current))) return current;
+  return { token: await askForToken(current !== null), expiresAt: Infinity };
+}
+
+/** A failed handshake does not say whether it was the token's fault. What a token buys does. */
+async function isStillGood({ token }) {
+  if (expiryOf(token) - 2 * SPARE < Date.now()) return false; // it is to be renewed
+  const headers = { authorization: `Bearer ${token}` };
+  const { status } = await fetch("/v1/tickets", { method: "POST", headers });
+  return status !== 401;
+}
+
+function expiryOf(token) {
+  try {
+    const claims = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    return JSON.parse(atob(claims)).exp * 1_000 || Infinity;
+  } catch {
+    return Infinity;
+  }
 }
 
 /** `null` from a server that gives none. */

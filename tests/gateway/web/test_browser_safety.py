@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Error, expect
 
-from tests.gateway.web.chat_page import ChatPage
+from tests.gateway.web.chat_page import OFFLINE, ChatPage
 from tests.gateway.web.conftest import OpenPage, StartServer
 
 pytestmark = pytest.mark.browser
@@ -100,12 +100,36 @@ def test_without_demo_tokens_the_page_asks_for_one(
     assert "eyJ" not in stored
 
 
+def test_a_token_is_not_asked_for_again_when_the_server_was_away(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    server = start_server(scripted_pace="0")
+    chat = open_page(server)
+    chat.expected_faults += [r"Failed to load resource.*404", *OFFLINE]
+    chat.page.route("**/v1/demo/token", lambda route: route.fulfill(status=404, body="{}"))
+    chat.page.reload()
+    dialog = chat.page.get_by_role("dialog", name="Sign in with a token")
+    dialog.get_by_label("Token (JWT)").fill(server.token("hanako"))
+    dialog.get_by_role("button", name="Sign in").click()
+    chat.wait_until_connected()
+    server.kill()
+    expect(chat.page.locator("#notice")).to_contain_text("Connection lost")
+    expect(dialog).to_be_hidden()
+    server.start()
+    chat.wait_until_connected()
+    assert chat.ask("echo in").inner_text() == "in"
+    expect(dialog).to_be_hidden()
+
+
 def test_a_token_that_is_refused_is_asked_for_again(
     start_server: StartServer, open_page: OpenPage
 ) -> None:
     server = start_server(scripted_pace="0")
     chat = open_page(server)
-    chat.expected_faults += [r"Failed to load resource.*404", r"WebSocket connection to .* failed"]
+    chat.expected_faults += [
+        r"Failed to load resource.*40[14]",
+        r"WebSocket connection to .* failed",
+    ]
     chat.page.route("**/v1/demo/token", lambda route: route.fulfill(status=404, body="{}"))
     chat.page.reload()
     dialog = chat.page.get_by_role("dialog", name="Sign in with a token")
