@@ -48,7 +48,7 @@ class InvalidCursorError(StorageError):
 
 
 class BlobMissingError(StorageError):
-    """No blob is stored under that key."""
+    """No blob is stored under that key, or another one than was."""
 
 
 class UploadRejectedError(StorageError):

@@ -14,6 +14,7 @@ from gateway.wire.answers import milliseconds
 from gateway.wire.events import content_delta
 from gateway.wire.limits import FRAME_TARGET_BYTES
 from storage.blobs.blob_store import BlobStore
+from storage.errors import BlobMissingError
 from storage.keys import blob_key
 from storage.records import BlobRef, Owner, Payload
 from storage.repositories import Store
@@ -36,7 +37,7 @@ class Spill:
     async def keep(
         self, owner: Owner, payload_id: str, frame: bytes, *, expires_at: float
     ) -> BlobRef:
-        """Store a frame; keeping the same id again is harmless.
+        """Store a frame under an id that was not used before.
 
         Raises:
             StorageUnavailableError: the database or the blob store refuses.
@@ -96,9 +97,12 @@ class Spill:
         """Return a kept frame.
 
         Raises:
-            BlobMissingError: it is gone.
+            BlobMissingError: it is gone, or is not what was kept.
         """
-        return await self._blobs.get(ref.key)
+        frame = await self._blobs.get(ref.key)
+        if hashlib.sha256(frame).hexdigest() != ref.sha256:
+            raise BlobMissingError
+        return frame
 
 
 def split_text_event(event: bytes) -> list[bytes]:

@@ -10,13 +10,13 @@ from typing import Any, Final
 from gateway.bootstrap.aws import make_reply_job
 from gateway.hosts.aws.invocation import Context
 from gateway.hosts.aws.invoker import run_of
+from gateway.hosts.aws.reply_process import ReplyProcess, open_reply_process
 from gateway.hosts.aws.warm import Kept, run
-from gateway.hosts.aws.writer import Writer, open_writer
 
 END_BEFORE_S: Final = 20.0
 """How long before Lambda ends the process a reply is interrupted: it is stored and served meanwhile."""
 
-_writer: Final[Kept[Writer]] = Kept(open_writer)
+_process: Final[Kept[ReplyProcess]] = Kept(open_reply_process)
 
 
 def handler(event: Mapping[str, Any], context: Context) -> None:
@@ -30,8 +30,8 @@ def handler(event: Mapping[str, Any], context: Context) -> None:
 
 async def _reply(event: Mapping[str, Any], context: Context) -> None:
     owner, run_id = run_of(event)
-    writer = await _writer.get()
-    async with writer.process.begin(context, tenant_id=owner.tenant_id) as here:
-        job = make_reply_job(here.on, model=await writer.model(), starter=here.starter)
+    process = await _process.get()
+    async with process.shared.begin(context, tenant_id=owner.tenant_id) as here:
+        job = make_reply_job(here.on, model=await process.model(), starter=here.starter)
         await job.run(owner, run_id, deadline=here.deadline - END_BEFORE_S)
-        await writer.settle()
+        await process.settle()

@@ -9,6 +9,7 @@ import http
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from urllib.parse import parse_qsl
 
 import orjson
@@ -44,6 +45,8 @@ SOCKET_PATH = "/v1/ws"
 
 UNSENT_BYTES = 1_048_576
 """Far more than what a reader's backlog and a frame for each of its runs may come to."""
+
+_JSON = "application/json"
 
 log = logging.getLogger(__name__)
 
@@ -143,9 +146,23 @@ class Upgrades:
                 return _refusal(wire_error(exc), request_id=connection_id)
             return None
 
+        def refuse_as_elsewhere(
+            _: ServerConnection, __: Request, response: Response
+        ) -> Response | None:
+            """Give the one error body to a malformed upgrade, too, which `websockets` finds."""
+            if response.status_code == 101 or response.headers["Content-Type"] == _JSON:
+                return None
+            refusal = _refusal(BadRequestError(), request_id=connection_id)
+            for name in ("Upgrade", "Sec-WebSocket-Version"):  # RFC 6455, section 4.4
+                if name in response.headers:
+                    refusal.headers[name] = response.headers[name]
+            return replace(
+                refusal, status_code=response.status_code, reason_phrase=response.reason_phrase
+            )
+
         try:
             async with asyncio.timeout(self._limits.handshake_s):
-                await ws.handshake(judge, server_header=None)
+                await ws.handshake(judge, refuse_as_elsewhere, server_header=None)
             if admitted is not None and ws.protocol.state is State.OPEN:
                 await self._serve(ws, admitted, address)
         except TimeoutError:
@@ -236,7 +253,7 @@ def _refusal(error: WireError, *, request_id: str) -> Response:
     body = orjson.dumps(http_error(error, request_id=request_id))
     headers = Headers(
         {
-            "Content-Type": "application/json",
+            "Content-Type": _JSON,
             "Content-Length": str(len(body)),
             "Cache-Control": "no-store",
             "Connection": "close",

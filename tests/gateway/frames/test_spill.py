@@ -64,11 +64,6 @@ async def test_the_row_is_there_before_the_blob(
     assert list(payloads.rows) == ["run-1.2"]
 
 
-async def test_keeping_again_is_harmless(spill: Spill) -> None:
-    first = await spill.keep(ANNA, "run-1.2", b"x", expires_at=NOW)
-    assert await spill.keep(ANNA, "run-1.2", b"x", expires_at=NOW) == first
-
-
 async def test_people_do_not_share_a_key(spill: Spill) -> None:
     hers = await spill.keep(ANNA, "run-1.2", b"hers", expires_at=NOW)
     his = await spill.keep(BEN, "run-1.2", b"his", expires_at=NOW)
@@ -79,6 +74,13 @@ async def test_people_do_not_share_a_key(spill: Spill) -> None:
 async def test_a_frame_that_is_gone_is_missing(spill: Spill) -> None:
     with pytest.raises(BlobMissingError):
         await spill.fetch(BlobRef(key="acme/anna/none", bytes=1, sha256="0" * 64))
+
+
+async def test_a_frame_that_is_not_what_was_kept_is_missing(spill: Spill, blobs: FakeBlobs) -> None:
+    ref = await spill.keep(ANNA, "run-1.2", b'{"events":[]}', expires_at=NOW)
+    await blobs.put(ref.key, b'{"eve')
+    with pytest.raises(BlobMissingError):
+        await spill.fetch(ref)
 
 
 # Announcing

@@ -325,8 +325,10 @@ async def test_a_broken_upgrade_is_refused_without_a_trace_in_the_log(
         named = {"Authorization": f"Bearer {host.token()}", **headers}
         await line.say(request(headers=named))
         head = await line.head()
+        assert await line.error_code(head) == "bad_request"
         await line.ended()
     assert head.status in {400, 426}
+    assert ("sec-websocket-version" in head.headers) == (head.status == 426)
     assert not [record for record in caplog.records if record.exc_info]
 
 

@@ -1,6 +1,7 @@
 """What a run is surrounded by, under the control of the test."""
 
 import asyncio
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -163,7 +164,7 @@ class FakeBlobs:
         if self.failing:
             raise StorageUnavailableError("no room")
         self.bodies[key] = body
-        return BlobRef(key=key, bytes=len(body), sha256="0" * 64)
+        return BlobRef(key=key, bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
 
     async def get(self, key: str) -> bytes:
         if key not in self.bodies:

@@ -11,11 +11,11 @@ import orjson
 import pytest
 
 from gateway.aws_settings import read_aws_settings
-from gateway.hosts.aws import writer as module
+from gateway.hosts.aws import reply_process as module
 from gateway.hosts.aws.invocation import Process
+from gateway.hosts.aws.reply_process import ReplyProcess
 from gateway.hosts.aws.secrets import ModelSecret
-from gateway.hosts.aws.writer import Writer
-from gateway.settings import Settings
+from gateway.settings import Settings, SettingsError
 from tests.engines.fault_proxy import FaultProxy, fault_proxy
 from tests.engines.processes import Engine
 from tests.engines.runtime_api import FunctionError
@@ -119,19 +119,28 @@ async def test_a_key_that_was_rotated_makes_another_model(monkeypatch: pytest.Mo
     closed: list[object] = []
 
     async def open_model(settings: Settings, *, stack: Any) -> object:
+        if settings.openai_api_key == "typo":
+            raise SettingsError("no request can be made with it")
         made.append(settings)
         stack.callback(closed.append, settings)
         return object()
 
     monkeypatch.setattr(module, "open_model", open_model)
     secret = Secret()
-    process = SimpleNamespace(backend=SimpleNamespace(aws=read_aws_settings({})))
-    writer = Writer(cast("Process", process), cast("ModelSecret", secret))
+    shared = SimpleNamespace(backend=SimpleNamespace(aws=read_aws_settings({})))
+    process = ReplyProcess(cast("Process", shared), cast("ModelSecret", secret))
 
-    first = await writer.model()
-    assert await writer.model() is first
+    first = await process.model()
+    assert await process.model() is first
     secret.held = {"OPENAI_API_KEY": "second"}
-    assert await writer.model() is not first
-
+    second = await process.model()
+    assert second is not first
     assert [each.openai_api_key for each in made] == ["first", "second"]
     assert closed == made[:1]
+
+    secret.held = {"OPENAI_API_KEY": "typo"}
+    with pytest.raises(SettingsError):
+        await process.model()
+    assert closed == made
+    secret.held = {"OPENAI_API_KEY": "second"}
+    assert await process.model() is not second, "that one is closed"

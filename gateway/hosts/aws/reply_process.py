@@ -1,4 +1,4 @@
-"""Who writes the replies: the model that the settings and its secret name, kept between invocations."""
+"""What a process of `reply` keeps between its invocations, the model above all."""
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -14,16 +14,16 @@ from streaming.models.chat_model import ChatModel
 _AZURE: Final = "AZURE_OPENAI_ENDPOINT"
 
 
-class Writer:
-    """A process that can generate replies; `open_writer` makes it.
+class ReplyProcess:
+    """A process that can generate replies; `open_reply_process` makes it.
 
     Args:
-        process: what its invocations share.
+        shared: what the invocations of any function share.
         secret: where the model's key is, if not in the environment.
     """
 
-    def __init__(self, process: Process, secret: ModelSecret | None) -> None:
-        self.process = process
+    def __init__(self, shared: Process, secret: ModelSecret | None) -> None:
+        self.shared = shared
         self._secret = secret
         self._model: ChatModel | None = None
         self._made_of: Mapping[str, str] = {}
@@ -37,8 +37,9 @@ class Writer:
         """
         values = await _values(self._secret)
         if self._model is None or values != self._made_of:
+            self._model = None  # if the new key is of no use, the old model is closed all the same
             await self._opened.aclose()
-            settings = ordinary_settings(self.process.backend.aws, values)
+            settings = ordinary_settings(self.shared.backend.aws, values)
             self._model = await open_model(settings, stack=self._opened)
             self._made_of = values
         return self._model
@@ -49,7 +50,7 @@ class Writer:
             await self._secret.settle()
 
 
-async def open_writer() -> Writer:
+async def open_reply_process() -> ReplyProcess:
     """Read the settings and the secret, and open what invocations share.
 
     Raises:
@@ -57,7 +58,7 @@ async def open_writer() -> Writer:
     """
     aws = read_aws_settings()
     secret = _secret(aws) if aws.model_secret else None
-    return Writer(await open_process(await _values(secret)), secret)
+    return ReplyProcess(await open_process(await _values(secret)), secret)
 
 
 def _secret(aws: AwsSettings) -> ModelSecret:
