@@ -34,6 +34,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KEY = "sk-test-UPSTREAM"
 
+START_S = 60.0
+"""How long an invocation may take: 20 s before, an answer would be interrupted, and it has to start."""
+
 CLOSED_S = 1.0
 """How soon behind the end of an answer its request to the provider is closed."""
 
@@ -167,7 +170,7 @@ class AwsChat:
     def _exchange(self, content: str, fields: dict[str, Any]) -> tuple[Frame, list[Frame]]:
         accepted = self._ask("send", content=content, **fields)
         assert accepted["type"] == "accepted", accepted
-        self._reply.invoke(self._functions.lambdas.asked.pop())
+        self._reply.invoke(self._functions.lambdas.asked.pop(), timeout_s=START_S)
         events: list[Frame] = []
         for frame in self.frames:
             if frame["type"] == "events" and frame["run_id"] == accepted["run_id"]:
