@@ -86,7 +86,7 @@ class View:
 
     def apply(self, frame: Frame) -> None:
         first, events = frame["first_seq"], frame["events"]
-        assert frame["last_seq"] == first + len(events) - 1
+        assert frame["last_seq"] == first + len(events) - 1, "numbers that do not count its events"
         assert first <= len(self.events) + 1, "a gap"
         had = self.events[first - 1 :]
         assert had[: len(events)] == events[: len(had)], "another event under the same number"
