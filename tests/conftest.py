@@ -15,6 +15,15 @@ def pytest_configure() -> None:
     logging.getLogger("asyncio").addFilter(lambda record: "Executing" not in record.msg)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # pytest-xdist 3.8 names the group of a test where pytest 9.2 does not look: each process would start
+    # what the tests of a group share.
+    for item in items:
+        if grouped := getattr(item, "_nodeid", None):
+            item._id = type(item.id).parse(grouped)
+
+
 @pytest.fixture(scope="session")
 def dynoxide() -> Iterator[Engine]:
     with processes.dynoxide() as engine:
