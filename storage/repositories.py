@@ -133,11 +133,18 @@ class Runs(Protocol):
         ...
 
     async def live(self) -> Sequence[Run]:
-        """Return this owner's queued and running runs, oldest first (bounded to 100)."""
+        """Return this owner's queued and running runs, oldest first (bounded to 100).
+
+        Where processes with clocks of their own accept, those of one session may stand in another order
+        than they were accepted in: which is the first, `Session.active_run` says.
+        """
         ...
 
     async def claim(self, run_id: str, *, claimed_by: str, lease_until: float) -> Run:
         """Make a queued run ours to generate, once and for all; claiming it again as ourselves is fine.
+
+        Only the first run of its session that has not ended can be claimed, or one that was cancelled,
+        to end it.
 
         Args:
             run_id: of a queued run.
@@ -149,7 +156,7 @@ class Runs(Protocol):
             The run as it is now; look at `cancel_at` before calling a model.
 
         Raises:
-            NotRunOwnerError: it is not queued, or unknown.
+            NotRunOwnerError: it is not queued, not its turn, or unknown.
         """
         ...
 
@@ -286,7 +293,10 @@ class EmbeddedStore(Store, Protocol):
     """A backend that lives in the data folder of one process, which alone recovers and purges it."""
 
     async def unfinished(self) -> Sequence[tuple[Owner, Run]]:
-        """Return every run that is not ended, oldest first: what a restart has to seal or start."""
+        """Return every run that is not ended: what a restart has to seal or start.
+
+        Oldest first, but those of one session as they were accepted.
+        """
         ...
 
     async def purge(self, blobs: BlobStore, *, now: float, limit: int) -> int:

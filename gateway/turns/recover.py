@@ -42,7 +42,10 @@ class Recovery:
             unfinished: what `EmbeddedStore.unfinished` tells.
         """
         taken_up: set[tuple[Owner, str]] = set()
-        for owner, run in unfinished:  # oldest first; the later ones of a session follow its first
+        for (
+            owner,
+            run,
+        ) in unfinished:  # in the order of each session: its later runs follow its first
             if (owner, run.session_id) not in taken_up:
                 taken_up.add((owner, run.session_id))
                 await self._take_up_or_log(owner, run)
@@ -52,16 +55,24 @@ class Recovery:
     async def revive(self, owner: Owner, session_id: str) -> None:
         """Take up a session's first run if nobody generates it, since all others wait behind it.
 
-        So it is when its accept seemed to fail but was stored, or its generation broke.
+        So it is when its accept seemed to fail but was stored, or its generation broke. Which is the
+        first the session itself says: no clock does, nor an index that lags.
 
         Raises:
             StorageError: the store refuses.
         """
-        for run in await self._store.of(owner).runs.live():
-            if run.session_id == session_id:
-                if run.state == "queued" or self._live.find(owner, run.run_id) is None:
-                    await self._take_up(owner, run)
-                return
+        run = await self._first(owner, session_id)
+        if run is None or run.state == "ended":  # who ended it starts the next one
+            return
+        if run.state == "queued" or self._live.find(owner, run.run_id) is None:
+            await self._take_up(owner, run)
+
+    async def _first(self, owner: Owner, session_id: str) -> Run | None:
+        its = self._store.of(owner)
+        session = await its.sessions.get(session_id)
+        if session is None or session.active_run is None:
+            return None
+        return await its.runs.get(session.active_run)
 
     async def _take_up_or_log(self, owner: Owner, run: Run) -> None:
         try:

@@ -129,7 +129,8 @@ def place_item(keys: OwnerKeys, message_id: str, at: Item) -> Item:
 
 def _head(keys: OwnerKeys, acceptance: Acceptance, guess: _Guess, attempt: str) -> Entry:
     run = acceptance.run
-    item = run_item(keys.head(run.run_id), keys.owner, run, attempt=attempt)
+    waits = bool(guess.runs.all)
+    item = run_item(keys.head(run.run_id), keys.owner, run, attempt=attempt, waits=waits)
     if guess.cancel_at is None:
         return "Put", expressions.put(item, _NEW)
     condition = "attribute_not_exists(#state) AND #cancel_at = :seen"

@@ -47,11 +47,11 @@ def session_of(item: Item) -> Session:
     )
 
 
-def run_item(key: Key, owner: str, run: Run, *, attempt: str) -> Item:
+def run_item(key: Key, owner: str, run: Run, *, attempt: str, waits: bool) -> Item:
     """Return HEAD of a run that is accepted now.
 
     The index of live runs groups them by `OwnerKeys.owner`; `attempt` is a fresh random text of this one
-    accept, by which it knows its own write again.
+    accept, by which it knows its own write again; `waits` is kept of a run that others are ahead of.
     """
     item: Item = {
         **key,
@@ -69,6 +69,8 @@ def run_item(key: Key, owner: str, run: Run, *, attempt: str) -> Item:
         "state": text(run.state),
         "readers": {"M": {each.connection_id: reader_value(each) for each in run.readers}},
     }
+    if waits:
+        item["waits"] = {"BOOL": True}
     return item if run.cancel_at is None else item | {"cancel_at": number(run.cancel_at)}
 
 

@@ -12,10 +12,18 @@ from storage.dynamodb.client import ConditionFailedError, Item
 from storage.dynamodb.contents import Contents
 from storage.dynamodb.expressions import number, text
 from storage.dynamodb.finish import finish
-from storage.dynamodb.items import expiry, is_claimed, is_run, reader_value, run_of
+from storage.dynamodb.items import (
+    expiry,
+    has_waited,
+    is_claimed,
+    is_run,
+    reader_value,
+    run_of,
+)
 from storage.dynamodb.keys import Key, OwnerKeys, key_of
 from storage.dynamodb.log_writers import LogWriter, LogWriters
 from storage.dynamodb.patience import in_time
+from storage.dynamodb.session_runs import session_runs_of
 from storage.dynamodb.table import DataTable
 from storage.dynamodb.tables import LIVE_INDEX, LIVE_OF, TTL
 from storage.errors import NotRunOwnerError, StorageUnavailableError
@@ -35,6 +43,10 @@ _TRIES: Final = 4
 """A cancel that races with its own accept is tried that often."""
 
 _LIVE: Final = "#state IN (:queued, :running)"
+_QUEUED: Final = "#state = :queued"
+_BEGINS: Final = f"{_QUEUED} AND (attribute_not_exists(#waits) OR attribute_exists(#cancel_at))"
+"""One that shall only end, because it was cancelled, need not wait for that."""
+
 _STATES: Final = {":queued": text("queued"), ":running": text("running")}
 
 
@@ -90,21 +102,39 @@ class DynamoRuns:
         return tuple(sorted(live, key=lambda run: (run.created_at, run.reply_id)))
 
     async def claim(self, run_id: str, *, claimed_by: str, lease_until: float) -> Run:
-        """Make a queued run ours; see `Runs.claim`."""
-        try:
-            head = await self._table.update(
-                self._keys.head(run_id),
-                "SET #state = :running, #claimed_by = :me, #lease_until = :lease",
-                "#state = :queued",
-                {**_STATES, ":me": text(claimed_by), ":lease": number(lease_until)},
-            )
-        except ConditionFailedError as failed:
-            if failed.item is None or not is_claimed(failed.item, claimed_by):
-                raise NotRunOwnerError("the run is not queued, or unknown") from failed
-            self._writer(run_id).still_claimed(claimed_by)
-            return run_of(failed.item)
-        self._writer(run_id).claimed(claimed_by, next_number=1)
-        return run_of(head)
+        """Make a queued run ours; see `Runs.claim`.
+
+        HEAD says whether another run was ahead when it was accepted. Only of those that had to wait the
+        conversation is asked who is its first now; its first a run stays until it ends.
+        """
+        values = {**_STATES, ":me": text(claimed_by), ":lease": number(lease_until)}
+        claim = "SET #state = :running, #claimed_by = :me, #lease_until = :lease"
+        async with in_time():
+            for condition in (_BEGINS, _QUEUED):
+                head: Item | None
+                try:
+                    head = await self._table.update(
+                        self._keys.head(run_id), claim, condition, values
+                    )
+                except ConditionFailedError as failed:
+                    head = failed.item
+                    if head is not None and is_claimed(head, claimed_by):
+                        self._writer(run_id).still_claimed(claimed_by)
+                        return run_of(head)
+                    if head is None or not await self._may_begin(head):
+                        break
+                else:
+                    self._writer(run_id).claimed(claimed_by, next_number=1)
+                    return run_of(head)
+        raise NotRunOwnerError("the run is not queued, not its session's first, or unknown")
+
+    async def _may_begin(self, head: Item) -> bool:
+        """Whether that run waits no longer, though HEAD says that it had to."""
+        if not is_run(head) or not has_waited(head):
+            return False
+        run = run_of(head)
+        session = await self._table.get(self._keys.session(run.session_id))
+        return session is not None and session_runs_of(session).active == run.run_id
 
     async def take_over(self, run_id: str, *, claimed_by: str, now: float) -> Run:
         """Become the owner of a run whose lease is over; see `Runs.take_over`."""

@@ -2,10 +2,19 @@
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Final
 
 from storage.errors import NotRunOwnerError
 from storage.records import Run
 from storage.sqlite.rows import Key, run_of
+
+OLDEST_FIRST: Final = """
+    MAX(created_at) OVER (PARTITION BY tenant_id, user_id, session_id ORDER BY position), position
+"""
+"""The order of runs that have not ended: by age, but those of one session as they were accepted.
+
+`created_at` was stamped before the accept, by a clock that may have been set back since.
+"""
 
 _GET = "SELECT * FROM runs WHERE tenant_id = ? AND user_id = ? AND run_id = ?"
 
@@ -18,6 +27,15 @@ _LIVE_IN_SESSION = """
 _CLAIM = """
     UPDATE runs SET state = 'running', claimed_by = ?, lease_until = ?
     WHERE tenant_id = ? AND user_id = ? AND run_id = ? AND state = 'queued'
+        AND (
+            cancel_at IS NOT NULL
+            OR NOT EXISTS (
+                SELECT 1 FROM runs AS earlier INDEXED BY runs_live
+                WHERE earlier.tenant_id = runs.tenant_id AND earlier.user_id = runs.user_id
+                    AND earlier.session_id = runs.session_id AND earlier.position < runs.position
+                    AND earlier.state IN ('queued', 'running')
+            )
+        )
 """
 
 

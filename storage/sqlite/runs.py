@@ -20,6 +20,7 @@ from storage.sqlite.messages import (
 )
 from storage.sqlite.rows import Key, key_of, run_of
 from storage.sqlite.run_rows import (
+    OLDEST_FIRST,
     claim_run,
     get_run,
     live_in_session,
@@ -29,11 +30,11 @@ from storage.sqlite.run_rows import (
 from storage.sqlite.threads import Reader, Writer
 from storage.ttl import TOMBSTONE
 
-_LIVE = """
+_LIVE = f"""
     SELECT * FROM runs INDEXED BY runs_live
     WHERE tenant_id = ? AND user_id = ? AND state IN ('queued', 'running')
-    ORDER BY created_at, position LIMIT 100
-"""
+    ORDER BY {OLDEST_FIRST} LIMIT 100
+"""  # noqa: S608 - a constant
 
 _TAKE_OVER = """
     UPDATE runs SET claimed_by = ?

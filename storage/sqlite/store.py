@@ -25,6 +25,7 @@ from storage.sqlite.messages import SqliteMessages
 from storage.sqlite.payloads import SqlitePayloads
 from storage.sqlite.recovery import recover
 from storage.sqlite.rows import owner_of, run_of
+from storage.sqlite.run_rows import OLDEST_FIRST
 from storage.sqlite.runs import SqliteRuns
 from storage.sqlite.segments import Segment, Segments
 from storage.sqlite.sessions import SqliteSessions
@@ -39,9 +40,9 @@ JOURNAL: Final = "journal"
 
 _log = logging.getLogger(__name__)
 
-_UNFINISHED = """
-    SELECT * FROM runs WHERE state IN ('queued', 'running') ORDER BY created_at, position
-"""
+_UNFINISHED = f"""
+    SELECT * FROM runs WHERE state IN ('queued', 'running') ORDER BY {OLDEST_FIRST}
+"""  # noqa: S608 - a constant
 
 
 async def open_store(

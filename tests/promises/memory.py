@@ -346,6 +346,9 @@ class _Runs(_OfOwner):
             return self._claimed(run)
         if run is None or run.state != "queued":
             raise NotRunOwnerError
+        first = self._backend.lines[self._key(run.session_id)][0]
+        if first != run_id and run.cancel_at is None:
+            raise NotRunOwnerError
         return self._claimed(
             replace(run, state="running", claimed_by=claimed_by, lease_until=lease_until)
         )

@@ -225,6 +225,17 @@ async def test_queued_messages_are_answered_in_their_order(chat: Exchange) -> No
         assert chat.done(run_id(ANNA, f"s{number}"))["reason"] == "stop"
 
 
+async def test_a_clock_that_is_set_back_starts_no_second_answer(chat: Exchange) -> None:
+    session, more = await busy(chat)
+    chat.now -= 0.2
+    await chat.send("second", id="s2", session_id=session, if_busy="queue")
+    assert chat.starter.started == [run_id(ANNA, "s1")]
+    more.set()
+    await chat.settle()
+    assert [each.messages[-1].content for each in chat.model.requests] == ["first", "second"]
+    assert [each.content for each in chat.model.requests[1].messages[1:3]] == ["first", "OneHello."]
+
+
 async def test_the_queue_has_an_end(chat: Exchange) -> None:
     session, _ = await busy(chat)
     for number in range(2, 6):

@@ -175,6 +175,23 @@ async def test_what_waited_is_answered_in_its_order(tmp_path: Path, no_waits: No
             assert (await chat.row(run_id(ANNA, f"s{number}"))).end == "stop"
 
 
+async def test_a_clock_that_was_set_back_does_not_change_what_is_taken_up_first(
+    tmp_path: Path, no_waits: None
+) -> None:
+    async with exchange(tmp_path) as chat:
+        chat.starter.holding = True
+        session = (await chat.send("first", id="s1"))["session_id"]
+        chat.now -= 0.2
+        await chat.send("second", id="s2", session_id=session, if_busy="queue")
+    async with exchange(tmp_path) as chat:
+        chat.now += 10
+        await chat.recovery.at_start(await chat.store.unfinished())
+        assert chat.starter.started == [RUN]
+        await chat.settle()
+        asked = [request.messages[-1].content for request in chat.model.requests]
+        assert asked == ["first", "second"]
+
+
 async def test_sessions_are_taken_up_beside_each_other(tmp_path: Path, no_waits: None) -> None:
     async with exchange(tmp_path) as chat:
         chat.starter.holding = True

@@ -44,6 +44,19 @@ async def test_unfinished_runs_are_those_of_everybody(embedded_store: EmbeddedSt
     assert list(await embedded_store.unfinished()) == [(BEN, first), (ANNA, second)]
 
 
+async def test_a_clock_that_is_set_back_does_not_change_the_order_of_a_session(
+    embedded_store: EmbeddedStore,
+) -> None:
+    first = await running(embedded_store, send("a", new=True))
+    second = await accept(embedded_store, send("b", if_busy="queue", at=NOW - 2))
+    other = await accept(embedded_store, send("c", session_id="another", new=True, at=NOW - 1))
+    third = await accept(embedded_store, send("d", if_busy="queue", at=NOW + 1))
+
+    in_order = [other, first, second, third]
+    assert list(await embedded_store.of(ANNA).runs.live()) == in_order
+    assert [run for _, run in await embedded_store.unfinished()] == in_order
+
+
 async def test_purge_deletes_what_has_expired_and_nothing_else(
     embedded: Backend[EmbeddedStore], embedded_store: EmbeddedStore, blobs: FileBlobs
 ) -> None:

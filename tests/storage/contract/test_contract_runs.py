@@ -63,6 +63,36 @@ async def test_an_unknown_run_cannot_be_claimed(store: Store) -> None:
         await store.of(ANNA).runs.claim("unknown", claimed_by="claim", lease_until=LEASE)
 
 
+async def test_a_run_that_waits_cannot_be_claimed_before_its_turn(store: Store) -> None:
+    runs = store.of(ANNA).runs
+    first = await running(store, send("first", new=True))
+    second = await accept(store, send("second", if_busy="queue"))
+    third = await accept(store, send("third", if_busy="queue"))
+    for waiting in (second, third):
+        with pytest.raises(NotRunOwnerError):
+            await runs.claim(waiting.run_id, claimed_by="me", lease_until=LEASE)
+
+    assert await runs.finish(completion(first)) == second
+    with pytest.raises(NotRunOwnerError):
+        await runs.claim(third.run_id, claimed_by="me", lease_until=LEASE)
+    claimed = await runs.claim(second.run_id, claimed_by="me", lease_until=LEASE)
+    again = await runs.claim(second.run_id, claimed_by="me", lease_until=LEASE)
+    assert claimed == again == replace(second, state="running", claimed_by="me", lease_until=LEASE)
+
+
+async def test_a_run_that_waits_may_be_claimed_at_once_to_end_it(store: Store) -> None:
+    runs = store.of(ANNA).runs
+    first = await running(store, send("first", new=True))
+    second = await accept(store, send("second", if_busy="queue"))
+    third = await accept(store, send("third", if_busy="queue"))
+    await runs.cancel(second.run_id, now=NOW + 1)
+    await runs.claim(second.run_id, claimed_by="me", lease_until=LEASE)
+    end = completion(second, claimed_by="me", content=None, end="cancelled")
+
+    assert await runs.finish(end) is None
+    assert await runs.finish(completion(first)) == third
+
+
 async def test_live_runs_are_those_that_have_not_ended_oldest_first(store: Store) -> None:
     await finished(store, send("done", session_id="one", new=True))
     second = await running(store, send("b", session_id="two", new=True, at=NOW + 2))

@@ -1,0 +1,69 @@
+"""The runs of one session, over many processes with clocks of their own: one at a time, in their order."""
+
+import asyncio
+
+from tests.gateway.jobs.deployment import Deployment
+from tests.gateway.jobs.test_reply_job import held, until
+from tests.gateway.runs.fakes import ANNA
+
+
+async def a_session(aws: Deployment) -> str:
+    """Return a session in which nothing is under way."""
+    session_id: str = (await aws.send())["session_id"]
+    await aws.carry_out()
+    aws.clock.now += 10
+    return session_id
+
+
+async def test_a_clock_that_is_behind_starts_no_second_answer(aws: Deployment) -> None:
+    session_id = await a_session(aws)
+    gate = held(aws, "One")
+    active = await aws.send("s2", session_id=session_id)
+    running = aws.carrying_out()
+    await until(lambda: aws.text(active["run_id"]) == "One")
+    aws.clock.now -= 0.005
+    waiting = await aws.send("s3", session_id=session_id, if_busy="queue")
+    assert aws.invocations.asked == []
+    gate.set()
+    await running
+    assert aws.done(waiting["run_id"])["reason"] == "stop"
+
+
+async def test_sends_that_overtake_each_other_are_answered_one_after_the_other(
+    aws: Deployment,
+) -> None:
+    session_id = await a_session(aws)
+    for attempt in range(5):
+        aws.clock.now += 1
+        sending = []
+        for name in ("a", "b"):  # the later one may be committed first
+            sending.append(
+                asyncio.create_task(
+                    aws.send(f"{name}{attempt}", session_id=session_id, if_busy="queue", here=name)
+                )
+            )
+            for _ in range(2):
+                await asyncio.sleep(0)
+            aws.clock.now += 0.001
+        first, second = await asyncio.gather(*sending)
+        started = {run_id for _, run_id in aws.invocations.asked}
+        assert len(started) == 1
+        await aws.carry_out()
+        for accepted, here in ((first, "a"), (second, "b")):
+            assert aws.done(accepted["run_id"], here)["reason"] == "stop"
+
+
+async def test_a_start_before_its_turn_begins_nothing(aws: Deployment) -> None:
+    session_id = await a_session(aws)
+    gate = held(aws, "One")
+    active = await aws.send("s2", session_id=session_id)
+    running = aws.carrying_out()
+    await until(lambda: aws.text(active["run_id"]) == "One")
+    waiting = (await aws.send("s3", session_id=session_id, if_busy="queue"))["run_id"]
+    process = aws.process()
+    await process.reply.run(ANNA, waiting, deadline=aws.clock() + 600)
+    assert (await aws.run(waiting)).state == "queued"
+    assert len(aws.model.requests) == 2
+    gate.set()
+    await running
+    assert aws.done(waiting)["reason"] == "stop"
