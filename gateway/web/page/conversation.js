@@ -5,6 +5,7 @@ import { memoriesSince } from "./memories.js";
 import { onNeighbours, tellNeighbours } from "./neighbours.js";
 import { EndFollower, whenInView } from "./scrolling.js";
 import { Turn } from "./turn.js";
+import { languageOf } from "./words.js";
 
 const PAGE = 20;
 
@@ -33,8 +34,10 @@ export class Conversation {
   constructor(client, heard) {
     this.#client = client;
     this.#heard = heard;
-    const cards = SUGGESTIONS.map(([text, why]) =>
-      button("suggestion", () => this.send(text), make("span", {}, text), make("small", {}, why)));
+    const cards = SUGGESTIONS.map(([text, why]) => {
+      const wish = make("span", { lang: languageOf(text) }, text);
+      return button("suggestion", () => this.send(text), wish, make("small", {}, why));
+    });
     byId("suggestions").append(...cards);
     client.on("run", (run) => void this.#showElsewhere(run));
     client.on("ready", () => void (this.#loading ?? this.#catchUp()));

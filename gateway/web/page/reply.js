@@ -124,8 +124,16 @@ export class Reply {
     this.#text.lang = languageOf(text.slice(0, 2_000));
     this.element.ariaBusy = String(end === null);
     this.element.dataset.state = end === null ? this.run.state : "ended";
-    this.#chips.replaceChildren(...this.#makeChips(emotion, category, memories));
+    this.#showChips([...this.#makeChips(emotion, category, memories)]);
     this.#foot.replaceChildren(...(end === null ? this.#liveFoot() : this.#endFoot(end, text)));
+  }
+
+  /** Add those that are new: one that is made again would appear again. */
+  #showChips(chips) {
+    const shown = [...this.#chips.children];
+    const isMore = shown.every((chip, at) => chips[at] && chip.isEqualNode(chips[at]));
+    if (isMore) this.#chips.append(...chips.slice(shown.length));
+    else this.#chips.replaceChildren(...chips);
   }
 
   *#makeChips(emotion, category, memories) {

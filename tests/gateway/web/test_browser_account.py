@@ -98,6 +98,22 @@ def test_memories_are_shown_and_forgotten(chat: ChatPage) -> None:
     page.keyboard.press("Escape")
 
 
+_COUNT_CHIPS_THAT_GO = """() => {
+  window.gone = 0;
+  const isChip = (node) => node.classList?.contains("chip");
+  new MutationObserver((changes) => {
+    for (const { removedNodes } of changes) window.gone += [...removedNodes].filter(isChip).length;
+  }).observe(document.getElementById("turns"), { childList: true, subtree: true });
+}"""
+
+
+def test_what_is_known_of_an_answer_appears_once(chat: ChatPage) -> None:
+    chat.page.evaluate(_COUNT_CHIPS_THAT_GO)
+    chat.ask("Remember that I like green tea")
+    expect(chat.page.locator(".chip")).to_have_count(3)
+    assert chat.page.evaluate("window.gone") == 0
+
+
 def test_memories_are_shown_with_their_answers_after_a_reload_until_they_are_forgotten(
     chat: ChatPage,
 ) -> None:
