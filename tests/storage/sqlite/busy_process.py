@@ -20,6 +20,9 @@ from tests.storage.samples import ANNA, NOW, accept, append, completion, entry, 
 LIVES = 4
 """Conversations at the same time."""
 
+SPILLS = 3
+"""Blobs from one purge to the next."""
+
 CHECKPOINT_PAGES = 8
 """Several times in a conversation, instead of once in a thousand pages."""
 
@@ -42,15 +45,15 @@ async def converse(store: SqliteStore, prefix: str) -> None:
 
 
 async def spill_and_purge(store: SqliteStore, blobs: FileBlobs, prefix: str) -> None:
-    """Keep blobs of which every other one has expired already, and purge."""
+    """Keep a blob that stays and several that have expired already, and purge."""
     for number in count():
         name = f"{prefix}-{number}"
-        row = payload(name, expires_at=NOW + number % 2)
+        stays = number % SPILLS == 0
+        row = payload(name, expires_at=NOW + stays)
         await store.of(ANNA).payloads.reserve(row)
         await blobs.put(row.ref.key, b"body")
-        if number % 2:
+        if stays:
             say("stored", name)
-        else:
             await store.purge(blobs, now=NOW, limit=100)
             say("purged")
 
