@@ -85,7 +85,7 @@ class Acceptor:
             content = await self._content(owner, tier, command)
         except NotFoundError:
             # Sent again after the answer, when its upload is gone: what counts is that it was accepted.
-            known = await self._store.of(owner).runs.get(run_id(owner, command.id))
+            known = await self._accepted_before(owner, command)
             if known is None:
                 raise
             return Duplicate(run=known)
@@ -96,7 +96,7 @@ class Acceptor:
             run_id=run_id(owner, command.id),
             send_id=command.id,
             kind="send",
-            request_hash=_hash("send", command.session_id, content, command.character),
+            request_hash=_send_hash(command, content),
             session_id=session_id,
             message_id=message_id,
             reply_id=reply_id,
@@ -173,6 +173,21 @@ class Acceptor:
             raise _REFUSALS[outcome.why]
         return outcome
 
+    async def _accepted_before(self, owner: Owner, command: Send) -> Run | None:
+        """Return the run of that id; `None` if there is none.
+
+        Raises:
+            ConflictError: it is of another request. Only another text is not noticed: it is gone.
+        """
+        its = self._store.of(owner)
+        known = await its.runs.get(run_id(owner, command.id))
+        asked = None if known is None else await its.messages.get(known.message_id)
+        if known is None or asked is None:
+            return None
+        if known.request_hash != _send_hash(command, asked.content):
+            raise ConflictError
+        return known
+
     async def _content(self, owner: Owner, tier: Tier, command: Send) -> str:
         if command.content is not None:
             if len(command.content.encode()) > tier.content_bytes:
@@ -208,6 +223,10 @@ def title_of(content: str) -> str:
     if len(line) <= TITLE_CHARACTERS:
         return line
     return f"{line[: TITLE_CHARACTERS - 1].rstrip()}…"
+
+
+def _send_hash(command: Send, content: str) -> str:
+    return _hash("send", command.session_id, content, command.character)
 
 
 def _hash(*asked: str | None) -> str:

@@ -310,6 +310,22 @@ async def test_a_message_is_recognised_after_its_upload_is_gone(chat: Exchange) 
     assert again.run.run_id == first.run.run_id
 
 
+@pytest.mark.parametrize("changed", ["session_id", "character", "kind"])
+async def test_another_request_of_the_same_id_is_recognised_after_the_upload_is_gone(
+    chat: Exchange, changed: str
+) -> None:
+    command = await upload(chat, b"text")
+    if changed == "kind":
+        asked = (await chat.talk("Hi", id="first"))["message_id"]
+        await regenerate(chat, asked, command.id)
+    else:
+        await chat.acceptor.send(ANNA, TIER, at("c1"), command)
+        command = command.model_copy(update={changed: "makoto"})
+    chat.blobs.bodies.clear()
+    with pytest.raises(ConflictError):
+        await chat.acceptor.send(ANNA, TIER, at("c1"), command)
+
+
 async def test_the_same_text_typed_or_uploaded_is_the_same_request(chat: Exchange) -> None:
     command = await upload(chat, b"text")
     await chat.acceptor.send(ANNA, TIER, at("c1"), command)
