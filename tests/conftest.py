@@ -1,12 +1,24 @@
 """What all tests share."""
 
 import logging
+import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.engines import processes
 from tests.engines.processes import Engine
+
+# An example that takes long says something of the machine, not of the code. CI tries the same ones each
+# time, so that it judges the change; everybody else tries others.
+hypothesis.settings.register_profile(
+    "here",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("here")
 
 
 def pytest_configure() -> None:
