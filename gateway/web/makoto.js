@@ -3,7 +3,9 @@
  *
  *     const client = new MakotoClient({ url: "wss://host/v1/ws", token: async () => jwt });
  *     const run = client.send("Hello");
- *     for await (const event of run) if (event.type === "content.delta") show(event.text);
+ *     for await (const event of run) show(run.text);
+ *
+ * Whoever appends each `content.delta` instead begins anew at `restarted` and `replaced`.
  *
  * What it keeps, whatever the network does: a message is stored and answered once, an answer is shown
  * whole and in order, and every promise settles or waits for a connection that is being made.
