@@ -350,8 +350,14 @@ class SharedRuns(Runs, Protocol):
 class Subscribers(Protocol):
     """The connections that follow whole sessions of one owner, for whoever generates a run of them."""
 
-    async def add(self, session_id: str, reader: RunReader) -> None:
-        """Store a subscriber, also of a session that does not exist; again: in place of the first."""
+    async def add(self, session_id: str, reader: RunReader, *, expires_at: float) -> None:
+        """Store a subscriber, also of a session that does not exist; again: in place of the first.
+
+        Args:
+            session_id: of the session.
+            reader: the connection, as HEAD of each later run shall know it.
+            expires_at: when the platform closes the connection, Unix time in seconds.
+        """
         ...
 
     async def remove(self, session_id: str, connection_id: str) -> None:
@@ -359,7 +365,10 @@ class Subscribers(Protocol):
         ...
 
     async def of(self, session_id: str, *, now: float) -> Sequence[RunReader]:
-        """Return those whose identity holds, of more than `MAX_READERS` the newest."""
+        """Return those whose connection has not expired, of more than `MAX_READERS` the newest.
+
+        Their identities may be over, or renewed since.
+        """
         ...
 
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 
 from gateway.runs.beat import LEASE_S, Beat
+from gateway.runs.identities import Identities
 from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.run_starter import RunStarter
@@ -90,8 +91,14 @@ class ReplyJob:
             await self._already_claimed(owner, run_id)
             return
         live = self._live.open(owner, claimed)
-        beat = Beat(its=its, live=live, clock=self._clock, unread_run_s=self._unread_run_s)
-        beat.heed(claimed)
+        beat = Beat(
+            its=its,
+            live=live,
+            identities=Identities(self._store.connections, clock=self._clock),
+            clock=self._clock,
+            unread_run_s=self._unread_run_s,
+        )
+        await beat.heed(claimed)
         following = await self._generate(live, beat, deadline)
         if following is not None:  # first: it waits for no reader of this one
             self._starter.start(self._live.open(owner, following))
@@ -127,7 +134,7 @@ class ReplyJob:
         run = await runs.get(live.run.run_id)
         if live.feed.complete:
             if run is not None:  # who joined between the last beat and the end is served from here
-                beat.heed(run)
+                await beat.heed(run)
             try:
                 async with asyncio.timeout(min(SERVE_S, max(until - self._clock(), 0.0))):
                     await live.feed.delivered()

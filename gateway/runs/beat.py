@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from gateway.identity.principal import AUTH_GRACE_S
+from gateway.runs.identities import Identities
 from gateway.runs.live_run import LiveRun
 from gateway.runs.unread import end_if_unread
 from storage.errors import NotRunOwnerError, StorageError
@@ -26,6 +26,7 @@ class Beat:
     Args:
         its: what the run's owner has.
         live: the run, claimed.
+        identities: of its readers.
         clock: Unix time in seconds.
         unread_run_s: for how long it may go on without a reader, in seconds; 0 for ever.
     """
@@ -35,12 +36,14 @@ class Beat:
         *,
         its: SharedRepositories,
         live: LiveRun,
+        identities: Identities,
         clock: Callable[[], float],
         unread_run_s: float = 0.0,
     ) -> None:
         self._runs = its.runs
         self._subscribers = its.subscribers
         self._live = live
+        self._identities = identities
         self._clock = clock
         self._unread_run_s = unread_run_s
         self._known: dict[str, RunReader] = {}
@@ -61,18 +64,19 @@ class Beat:
         """
         run = self._live.run
         try:
-            for reader in await self._subscribers.of(run.session_id, now=self._clock()):
+            subscribers = await self._subscribers.of(run.session_id, now=self._clock())
+            for reader in await self._identities.holding(subscribers):
                 if reader.connection_id not in self._known:
                     joined = await self._runs.join(run.run_id, reader, now=self._clock())
                     if joined is None:  # forgotten
                         return
-                    self.heed(joined)
+                    await self.heed(joined)
                     if joined.state == "ended":
                         self._live.feed.follow(reader.connection_id, after=reader.after)
         except StorageError:  # they will ask, having heard nothing
             log.warning("subscribers not found", extra={"run_id": run.run_id})
 
-    def heed(self, run: Run) -> None:
+    async def heed(self, run: Run) -> None:
         """Do what HEAD asks: stop, let new readers in at their cursors, let others go.
 
         A run without readers is stopped when its time is over; only here, because HEAD alone knows whether
@@ -80,12 +84,8 @@ class Beat:
         """
         if run.cancel_at is not None and not self._live.cancelled:
             self._live.cancel()
-        now = self._clock()
-        readers = {
-            reader.connection_id: reader
-            for reader in run.readers
-            if now < reader.auth_expires_at + AUTH_GRACE_S
-        }
+        holding = await self._identities.holding(run.readers)
+        readers = {reader.connection_id: reader for reader in holding}
         for gone in self._known.keys() - readers.keys():
             self._live.feed.unfollow(gone)
         for connection_id, reader in readers.items():
@@ -114,7 +114,7 @@ class Beat:
             if run is None:
                 self._live.forget()
             else:
-                self.heed(run)
+                await self.heed(run)
 
     async def _report_gone(self) -> None:
         """Take out of HEAD the readers that a post has not reached, so that they can join again.

@@ -104,7 +104,7 @@ class SharedResumer:
             StorageUnavailableError: the store refuses.
         """
         its = self._store.of(owner)
-        await its.subscribers.add(session_id, self.reader(reader))
+        await its.subscribers.add(session_id, self.reader(reader), expires_at=reader.expires_at)
         session = await its.sessions.get(session_id)
         if session is None:
             await its.subscribers.remove(session_id, reader.connection_id)

@@ -27,7 +27,7 @@ class DynamoSubscribers:
         self._keys = OwnerKeys(owner)
         self._table = table
 
-    async def add(self, session_id: str, reader: RunReader) -> None:
+    async def add(self, session_id: str, reader: RunReader, *, expires_at: float) -> None:
         """Store a subscriber; see `Subscribers.add`."""
         key = self._keys.subscriber(session_id, reader.connection_id)
         await self._table.put(
@@ -35,7 +35,7 @@ class DynamoSubscribers:
                 **key,
                 "connection_id": text(reader.connection_id),
                 "reader": reader_value(reader),
-                TTL: expiry(reader.auth_expires_at),
+                TTL: expiry(expires_at),
             }
         )
 
@@ -50,7 +50,8 @@ class DynamoSubscribers:
         )
         async with aclosing(found):
             readers = [
-                reader_of(item["connection_id"]["S"], item["reader"]["S"]) async for item in found
+                reader_of(item["connection_id"]["S"], item["reader"]["S"])
+                async for item in found
+                if float(item[TTL]["N"]) > now  # DynamoDB deletes late
             ]
-        living = [reader for reader in readers if reader.auth_expires_at > now]
-        return tuple(sorted(living, key=lambda reader: reader.nonce)[-MAX_READERS:])
+        return tuple(sorted(readers, key=lambda reader: reader.nonce)[-MAX_READERS:])

@@ -215,8 +215,8 @@ MAY: dict[str, dict[str, str]] = {
     "Disconnect": {"DoorTable": "DeleteItem"},
     "Http": {"DoorTable": "GetItem PutItem"},
     "Message": {"DoorTable": "DeleteItem GetItem PutItem UpdateItem"},
-    "Reply": {"DoorTable": "DeleteItem UpdateItem"},
-    "Seal": {"DoorTable": "DeleteItem UpdateItem"},
+    "Reply": {"DoorTable": "DeleteItem GetItem UpdateItem"},
+    "Seal": {"DoorTable": "DeleteItem GetItem UpdateItem"},
 }
 DATA = "BatchGetItem BatchWriteItem ConditionCheckItem DeleteItem GetItem PutItem Query UpdateItem"
 OBJECTS = {

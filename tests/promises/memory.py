@@ -65,7 +65,7 @@ class Backend:
     forgotten: set[Key] = field(default_factory=set)
     memories: dict[Key, Memory] = field(default_factory=dict)
     payloads: dict[Key, Payload] = field(default_factory=dict)
-    subscribers: dict[tuple[Owner, str, str], RunReader] = field(default_factory=dict)
+    subscribers: dict[tuple[Owner, str, str], tuple[RunReader, float]] = field(default_factory=dict)
     tickets: dict[str, Ticket] = field(default_factory=dict)
     connections: dict[str, Connection] = field(default_factory=dict)
     documents: dict[str, KeyDocument] = field(default_factory=dict)
@@ -186,7 +186,7 @@ class _Sessions(_OfOwner):
         return replace(session, title=title, active_run=line[0] if line else None)
 
     @_gives_way
-    async def forget(self, session_id: str) -> bool:
+    async def forget(self, session_id: str, *, now: float) -> bool:
         backend = self._backend
         if backend.sessions.pop(self._key(session_id), None) is None:
             return False
@@ -502,10 +502,10 @@ class _Payloads(_OfOwner):
 
 class _Subscribers(_OfOwner):
     @_gives_way
-    async def add(self, session_id: str, reader: RunReader) -> None:
+    async def add(self, session_id: str, reader: RunReader, *, expires_at: float) -> None:
         key = self._owner, session_id, reader.connection_id
         self._backend.subscribers.pop(key, None)
-        self._backend.subscribers[key] = reader
+        self._backend.subscribers[key] = reader, expires_at
 
     @_gives_way
     async def remove(self, session_id: str, connection_id: str) -> None:
@@ -515,8 +515,8 @@ class _Subscribers(_OfOwner):
     async def of(self, session_id: str, *, now: float) -> Sequence[RunReader]:
         found: Iterable[RunReader] = (
             reader
-            for (owner, session, _), reader in self._backend.subscribers.items()
-            if (owner, session) == (self._owner, session_id) and reader.auth_expires_at > now
+            for (owner, session, _), (reader, expires_at) in self._backend.subscribers.items()
+            if (owner, session) == (self._owner, session_id) and expires_at > now
         )
         return sorted(found, key=lambda reader: reader.nonce)[-MAX_READERS:]
 

@@ -15,7 +15,7 @@ from storage.errors import StorageUnavailableError
 from storage.records import MAX_READERS
 from streaming.parts import FieldDelta
 from tests.gateway.jobs.deployment import Deployment
-from tests.gateway.runs.fakes import ANNA
+from tests.gateway.runs.fakes import ANNA, at
 from tests.gateway.turns import exchange
 from tests.gateway.turns.exchange import Step
 
@@ -491,6 +491,33 @@ async def test_a_subscriber_that_was_not_reached_gets_the_next_answer(aws: Deplo
     run_id = (await aws.send("s3", session_id=session_id))["run_id"]
     await aws.carry_out()
     assert aws.text(run_id, "phone") == "Hello."
+
+
+async def test_who_renews_its_identity_goes_on_as_if_nothing_had_happened(aws: Deployment) -> None:
+    accepted = await aws.send()
+    await aws.carry_out()
+    session_id, until_then = accepted["session_id"], at("phone").auth_expires_at
+    store = aws.process().store
+    for name in ("phone", "tablet"):
+        await store.connections.save(at(name))
+        await aws.subscribe(session_id, here=name)
+    aws.clock.now = until_then - 1
+    gate = held(aws, "One")
+    run_id = (await aws.send("s2", session_id=session_id))["run_id"]
+    running = aws.carrying_out()
+    await until(lambda: aws.text(run_id, "phone") == aws.text(run_id, "tablet") == "One")
+    await store.connections.save(at("phone", auth_expires_at=until_then + 3600))  # as `auth` does
+    aws.clock.now = until_then + 120
+    async with asyncio.timeout(10):
+        while (await aws.run(run_id)).lease_until < aws.clock():  # a beat has come since
+            await asyncio.sleep(0.05)
+        gate.set()
+        await running
+    assert aws.done(run_id, "phone")["reason"] == "stop"
+    run_id = (await aws.send("s3", session_id=session_id))["run_id"]
+    await aws.carry_out()
+    assert aws.text(run_id, "phone") == "Hello."
+    assert aws.events(run_id, "tablet") == []
 
 
 async def test_there_is_no_following_of_what_does_not_exist(aws: Deployment) -> None:

@@ -11,11 +11,12 @@ import pytest
 
 from gateway.identity.principal import AUTH_GRACE_S
 from gateway.runs.beat import BEAT_EVERY_S, LEASE_S, Beat
+from gateway.runs.identities import Identities
 from gateway.runs.transport import UndeliveredError
 from gateway.wire.events import content_delta
 from storage.errors import NotRunOwnerError, StorageError, StorageUnavailableError
-from storage.records import Run, RunReader
-from tests.gateway.runs.fakes import NOW, Surroundings, a_run, text_of
+from storage.records import Connection, Run, RunReader
+from tests.gateway.runs.fakes import NOW, Surroundings, a_run, at, text_of
 from tests.gateway.runs.virtual_time import idle
 
 A_BEAT = BEAT_EVERY_S * 1.1
@@ -31,6 +32,7 @@ class Head:
     )
     said: list[tuple[float, int]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    connections: dict[str, Connection] = field(default_factory=dict)
     unsubscribed: list[str] = field(default_factory=list)
     failing: StorageError | None = None
 
@@ -46,6 +48,9 @@ class Head:
         self.left.append(connection_id)
         mine = connection_id, nonce
         self.read(*(each for each in self.readers if (each.connection_id, each.nonce) != mine))
+
+    async def get(self, connection_id: str) -> Connection | None:
+        return self.connections.get(connection_id)
 
     async def remove(self, session_id: str, connection_id: str) -> None:
         if self.failing is not None:
@@ -76,9 +81,11 @@ class House:
 
     def beat(self) -> Beat:
         its: Any = SimpleNamespace(runs=self.head, subscribers=self.head)
+        connections: Any = self.head
         return Beat(
             its=its,
             live=self.around.live,
+            identities=Identities(connections, clock=lambda: self.now),
             clock=lambda: self.now,
             unread_run_s=self.unread_run_s,
         )
@@ -220,6 +227,20 @@ async def test_a_reader_whose_identity_is_over_gets_nothing_more(house: House) -
         house.say("b")
         await idle()
         assert house.text("c1") == "a"
+
+
+async def test_a_reader_whose_identity_was_renewed_gets_the_rest(house: House) -> None:
+    async with beating(house):
+        house.head.read(reader("c1", until=NOW + 5))
+        await asyncio.sleep(A_BEAT)
+        house.say("a")
+        await idle()
+        house.head.connections["c1"] = at("c1", auth_expires_at=NOW + 900)
+        house.now = NOW + 5 + AUTH_GRACE_S
+        await asyncio.sleep(2 * A_BEAT)
+        house.say("b")
+        await idle()
+        assert house.text("c1") == "ab"
 
 
 async def test_a_cancel_stops_the_generation_once(house: House) -> None:

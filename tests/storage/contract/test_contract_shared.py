@@ -206,6 +206,46 @@ async def test_a_reader_that_has_joined_again_is_not_forgotten(shared_store: Sha
     assert stays.readers == (reader(nonce="n2"),)
 
 
+# Subscribers
+
+
+async def test_a_subscriber_is_one_until_it_leaves(
+    shared_store: SharedStore, another: SharedStore
+) -> None:
+    subscribers = shared_store.of(ANNA).subscribers
+    for name in ("c1", "c2"):
+        await subscribers.add("session-1", reader(name), expires_at=NOW + 7200)
+    await subscribers.add("session-1", reader("c1", nonce="n2"), expires_at=NOW + 7200)
+    await subscribers.add("session-2", reader("c3"), expires_at=NOW + 7200)
+    for _ in range(2):
+        await subscribers.remove("session-1", "c2")
+
+    assert list(await another.of(ANNA).subscribers.of("session-1", now=NOW)) == [
+        reader("c1", nonce="n2")
+    ]
+
+
+async def test_a_subscriber_outlives_its_identity_and_ends_with_its_connection(
+    shared_store: SharedStore,
+) -> None:
+    subscribers = shared_store.of(ANNA).subscribers
+    await subscribers.add("session-1", reader(), expires_at=NOW + 7200)
+
+    assert list(await subscribers.of("session-1", now=NOW + 7199)) == [reader()]
+    assert not await subscribers.of("session-1", now=NOW + 7202)
+
+
+async def test_of_many_subscribers_the_newest_are_told(shared_store: SharedStore) -> None:
+    subscribers = shared_store.of(ANNA).subscribers
+    for number in range(MAX_READERS + 2):
+        await subscribers.add(
+            "session-1", reader(f"c{-number}", nonce=f"n{number:02}"), expires_at=NOW + 7200
+        )
+
+    told = await subscribers.of("session-1", now=NOW)
+    assert [each.nonce for each in told] == [f"n{2 + number:02}" for number in range(MAX_READERS)]
+
+
 # Two processes
 
 

@@ -1,0 +1,55 @@
+"""Whose identity still holds, of the connections that read a run in another process."""
+
+from collections.abc import Callable, Sequence
+
+from gateway.identity.principal import AUTH_GRACE_S
+from storage.errors import StorageError
+from storage.records import RunReader
+from storage.repositories import Connections
+
+ASK_AGAIN_S = 5.0
+"""How soon the record of a connection is read again that had not been renewed, or could not be read."""
+
+
+class Identities:
+    """Tells which readers may be posted to. Lives as long as one run.
+
+    A reader says when its identity was to expire as it joined. Its connection may have been renewed
+    since (`auth`), so its record is read, but only once that time and the grace are over: nearly never.
+
+    Args:
+        connections: the records.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, connections: Connections, *, clock: Callable[[], float]) -> None:
+        self._connections = connections
+        self._clock = clock
+        self._renewed_until: dict[str, float] = {}
+        self._ask_after: dict[str, float] = {}
+
+    async def holding(self, readers: Sequence[RunReader]) -> list[RunReader]:
+        """Return those whose identity holds, or has not been over for longer than the grace.
+
+        Whoever is not known to be renewed is left out; it may be among them the next time.
+        """
+        return [reader for reader in readers if await self._holds(reader)]
+
+    async def _holds(self, reader: RunReader) -> bool:
+        name, now = reader.connection_id, self._clock()
+        if now < reader.auth_expires_at + AUTH_GRACE_S:
+            return True
+        if now < self._renewed_until.get(name, 0.0) + AUTH_GRACE_S:
+            return True
+        if now < self._ask_after.get(name, 0.0):
+            return False
+        self._ask_after[name] = now + ASK_AGAIN_S
+        self._renewed_until[name] = await self._expiry(name)
+        return now < self._renewed_until[name] + AUTH_GRACE_S
+
+    async def _expiry(self, connection_id: str) -> float:
+        try:
+            connection = await self._connections.get(connection_id)
+        except StorageError:
+            return 0.0
+        return connection.auth_expires_at if connection is not None else 0.0
