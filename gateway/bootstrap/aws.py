@@ -191,4 +191,5 @@ def make_seal_job(on: AwsFoundation, *, starter: RunStarter) -> SealJob:
         replayer=on.replayer,
         live=on.live,
         starter=starter,
+        clock=on.clock,
     )

@@ -1,7 +1,9 @@
 """Ending runs whose generation has failed for good, so that nobody waits for them."""
 
 import logging
+from collections.abc import Callable
 
+from gateway.runs.identities import Identities
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.replay import Replayable, Replayer
 from gateway.runs.run_starter import RunStarter
@@ -25,6 +27,7 @@ class SealJob:
         sealer: ends them.
         replayer, live: tell their readers.
         starter: has the session's next run generated.
+        clock: Unix time in seconds.
     """
 
     def __init__(
@@ -35,12 +38,14 @@ class SealJob:
         replayer: Replayer,
         live: LiveRuns,
         starter: RunStarter,
+        clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._sealer = sealer
         self._replayer = replayer
         self._live = live
         self._starter = starter
+        self._clock = clock
 
     async def run(self, owner: Owner, run_id: str) -> None:
         """End the run: `error` if it was never begun, else `interrupted` with what there is of it.
@@ -66,10 +71,11 @@ class SealJob:
         return await self._sealer.seal(owner, run)
 
     async def _tell(self, owner: Owner, run: Run) -> None:
-        """Post the end to those who were reading; what they have already they drop."""
+        """Post the end to those who were reading and may; what they have already they drop."""
         ended = await self._store.of(owner).runs.get(run.run_id)
         found = await self._replayer.replay(owner, ended) if ended is not None else None
         if isinstance(found, Replayable):
-            for reader in run.readers:
+            identities = Identities(self._store.connections, clock=self._clock)
+            for reader in await identities.holding(run.readers):
                 self._live.follow(found.feed, reader.connection_id, after=reader.after)
             await found.feed.delivered()

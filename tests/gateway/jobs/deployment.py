@@ -77,6 +77,7 @@ class Process:
                 clock=clock,
                 new_claim=lambda: None,
                 new_reader=self.resumer.reader,
+                recovery=recovery,
             ),
             live=self.live,
             following=self.following,
@@ -106,7 +107,12 @@ class Process:
             unread_run_s=deployment.unread_run_s,
         )
         self.seal = SealJob(
-            store=store, sealer=sealer, replayer=replayer, live=self.live, starter=self.starter
+            store=store,
+            sealer=sealer,
+            replayer=replayer,
+            live=self.live,
+            starter=self.starter,
+            clock=clock,
         )
 
 

@@ -10,6 +10,7 @@ from gateway.runs.beat import LEASE_S
 from streaming.parts import FieldDelta
 from tests.gateway.jobs.deployment import Deployment
 from tests.gateway.jobs.test_reply_job import held, until
+from tests.gateway.runs.fakes import at
 from tests.gateway.turns import exchange
 
 
@@ -80,6 +81,17 @@ async def test_what_a_run_that_died_cost_is_estimated(aws: Deployment, by: str) 
         "estimated": True,
     }
     assert await aws.stored_usage(run_id) == usage
+
+
+async def test_only_who_is_still_identified_is_told(aws: Deployment) -> None:
+    run_id = (await aws.send(here="over"))["run_id"]
+    await aws.resume(run_id, here="renewed")
+    expires_at = at("c1").auth_expires_at
+    await aws.process().store.connections.save(at("renewed", auth_expires_at=expires_at + 3600))
+    aws.clock.now = expires_at + 600
+    await aws.seal(run_id)
+    assert aws.events(run_id, "over") == []
+    assert aws.done(run_id, "renewed")["reason"] == "error"
 
 
 async def test_one_that_was_cancelled_ends_as_cancelled(aws: Deployment) -> None:
