@@ -107,6 +107,7 @@ def make_gateway(
             clock=clock,
             new_claim=new_claim,
             new_reader=new_reader,
+            recovery=recovery,
         ),
         live=on.live,
         following=following,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import orjson
 
 from gateway.tenants.tier import Tier
+from gateway.turns.recover import Recovery
 from gateway.wire.commands import Regenerate, Send
 from gateway.wire.errors import (
     BadRequestError,
@@ -54,6 +55,7 @@ class Acceptor:
         clock: Unix time in seconds.
         new_claim: makes the claim of a run that is being accepted, if it is to be claimed at once.
         new_reader: makes what HEAD shall know of the connection that asks, if another process answers.
+        recovery: takes up runs that nobody generates.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Acceptor:
         clock: Callable[[], float],
         new_claim: Callable[[], Claim | None],
         new_reader: Callable[[Connection], RunReader | None],
+        recovery: Recovery,
     ) -> None:
         self._store = store
         self._blobs = blobs
@@ -72,6 +75,7 @@ class Acceptor:
         self._clock = clock
         self._new_claim = new_claim
         self._new_reader = new_reader
+        self._recovery = recovery
 
     async def send(
         self, owner: Owner, tier: Tier, reader: Connection, command: Send
@@ -170,6 +174,8 @@ class Acceptor:
             )
         )
         if isinstance(outcome, Refused):
+            if outcome.why == "busy":  # perhaps with a run that nobody generates
+                await self._recovery.revive(owner, run.session_id)
             raise _REFUSALS[outcome.why]
         return outcome
 

@@ -18,7 +18,6 @@ from gateway.wire.answers import Answer
 from gateway.wire.commands import Cancel, Regenerate, Send
 from gateway.wire.errors import (
     BadRequestError,
-    BusyError,
     NotFoundError,
     RateLimitedError,
 )
@@ -81,12 +80,7 @@ class Conversation:
         ):
             raise BadRequestError("Not valid: character.")
         await self._check_rate(owner, tier, command.id)
-        try:
-            outcome = await self._acceptor.send(owner, tier, here, command)
-        except BusyError:
-            if command.session_id is not None:
-                await self._recovery.revive(owner, command.session_id)
-            raise
+        outcome = await self._acceptor.send(owner, tier, here, command)
         await self._accepted(owner, here, outcome, post)
         if isinstance(outcome, Accepted) and command.if_busy == "cancel":
             for ahead in outcome.ahead:
@@ -158,9 +152,12 @@ class Conversation:
     ) -> None:
         run = outcome.run
         if isinstance(outcome, Duplicate):
-            found = await self._following.find(owner, run.run_id, here, after=None)
+            found = None
+            with suppress(RateLimitedError):  # too many read it; its client will ask to resume
+                found = await self._following.find(owner, run.run_id, here, after=None)
             await post(_accepted_answer(run, duplicate=True))
-            self._following.follow(found, here, after=None)
+            if found is not None:
+                self._following.follow(found, here, after=None)
             return
         live = self._live.open(owner, run)
         live.context = outcome.context

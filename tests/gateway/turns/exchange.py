@@ -206,14 +206,6 @@ class Exchange:
             clock=self.clock,
             monotonic=self.clock,
         )
-        self.acceptor = Acceptor(
-            store=self.store,  # type: ignore[arg-type] # obeys like a store
-            blobs=self.blobs,  # type: ignore[arg-type] # uploads are put there directly
-            ids=self.ids,
-            clock=self.clock,
-            new_claim=lambda: self.generator.new_claim() if self.starter.may_claim else None,
-            new_reader=lambda connection: None,
-        )
         self.starter = Starter(self.generator.generate, self.live, claims_at_once=claim_at_once)
         self.sealer = Sealer(
             store=self.store,  # type: ignore[arg-type] # obeys like a store
@@ -227,6 +219,15 @@ class Exchange:
             sealer=self.sealer,
             live=self.live,
             starter=self.starter,
+        )
+        self.acceptor = Acceptor(
+            store=self.store,  # type: ignore[arg-type] # obeys like a store
+            blobs=self.blobs,  # type: ignore[arg-type] # uploads are put there directly
+            ids=self.ids,
+            clock=self.clock,
+            new_claim=lambda: self.generator.new_claim() if self.starter.may_claim else None,
+            new_reader=lambda connection: None,
+            recovery=self.recovery,
         )
         self.following = Following(
             finder=Resumer(

@@ -1,6 +1,7 @@
 """The commands about runs: accepted once, answered whatever happens, stopped when asked."""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -180,6 +181,25 @@ async def test_an_accept_that_seemed_to_fail_does_not_block_its_session(chat: Ex
     await chat.settle()
     assert (await chat.row(run_id(ANNA, "s2"))).state == "ended"
     assert chat.done((await chat.talk("third", id="s3", session_id=session))["run_id"])
+
+
+@pytest.mark.parametrize("command", ["send", "regenerate"])
+async def test_who_finds_a_session_busy_gets_a_run_going_that_nobody_generates(
+    chat: Exchange, command: str
+) -> None:
+    asking: Coroutine[Any, Any, object]
+    first = await chat.talk("first", id="s1")
+    chat.starter.holding = True
+    await chat.send("second", id="s2", session_id=first["session_id"])
+    chat.starter.holding = False
+    if command == "send":
+        asking = chat.send("third", id="s3", session_id=first["session_id"])
+    else:
+        asking = regenerate(chat, first["message_id"])
+    with pytest.raises(BusyError):
+        await asking
+    await chat.settle()
+    assert chat.done(run_id(ANNA, "s2"))["reason"] == "stop"
 
 
 async def test_a_queued_message_gets_a_lost_one_ahead_of_it_going(chat: Exchange) -> None:
