@@ -26,6 +26,9 @@ pytestmark = [
     pytest.mark.xdist_group("built"),
 ]
 
+PATIENCE_S = 60.0
+"""A cold start here unpacks a layer and imports what it needs, on a machine that others use too."""
+
 PROBE = """
 import importlib
 
@@ -36,8 +39,7 @@ def handler(event, context):
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cold start here unpacks a layer and imports what it needs, on a machine that others use too."""
-    monkeypatch.setattr(sockets, "BOUND_S", 40.0)
+    monkeypatch.setattr(sockets, "BOUND_S", PATIENCE_S)
 
 
 def connect(deployed: Deployment, **how: Any) -> AbstractAsyncContextManager[Client]:
@@ -177,7 +179,8 @@ def test_the_demo_page_talks_to_it(deployed: Deployment, page_port: int) -> None
         page.get_by_label("Token (JWT)").fill(deployed.pool.tokens["access"])
         page.get_by_role("button", name="Sign in", exact=True).click()
         chat.wait_until_connected()
-        expect(chat.ask("large")).to_contain_text("A large reply.")
+        reply = chat.ask("large")
+        expect(reply).to_contain_text("A large reply.", timeout=PATIENCE_S * 1000)
         assert chat.faults == []
 
 
