@@ -99,7 +99,8 @@ class RunReader:
 
     Attributes:
         after: the number of the last event that it has; 0 for none.
-        nonce: fresh with every join: a new one moves the cursor to `after`, the same one does not.
+        nonce: fresh with every join, and in their order: a new one moves the cursor to `after`, the same
+            one does not.
         auth_expires_at: when its identity was to expire as it joined; nothing is posted to it after that and
             a grace, unless its `Connection` tells that it was renewed.
     """

@@ -334,7 +334,8 @@ class SharedRuns(Runs, Protocol):
         """Ask the generation of a run to post to that connection too.
 
         It does so only while the run is queued, or runs with a living lease; a second time moves the
-        reader's cursor. At most `MAX_READERS` connections read one run.
+        reader's cursor. At most `MAX_READERS` connections read one run. While it is queued nothing is
+        posted, which would tell who of them is gone: there the one that joined first gives way.
 
         Returns:
             The run as it is now, or `None` if there is none. The connection reads it if it is among

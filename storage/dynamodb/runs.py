@@ -190,6 +190,26 @@ class DynamoRuns:
                 {"connection": reader.connection_id},
             )
         except ConditionFailedError as failed:
+            run = _run_or_none(failed.item)
+            return await self._join_instead(run, reader) if run and run.state == "queued" else run
+        return run_of(head)
+
+    async def _join_instead(self, run: Run, reader: RunReader) -> Run | None:
+        """Take the place of a queued run's oldest reader; return the run as for `join`."""
+        oldest = min(run.readers, key=lambda each: each.nonce)
+        try:
+            head = await self._table.update(
+                self._keys.head(run.run_id),
+                "SET #readers.#connection = :reader REMOVE #readers.#oldest",
+                f"{_QUEUED} AND contains(#readers.#oldest, :nonce)",
+                {
+                    ":queued": text("queued"),
+                    ":reader": reader_value(reader),
+                    ":nonce": text(oldest.nonce),
+                },
+                {"connection": reader.connection_id, "oldest": oldest.connection_id},
+            )
+        except ConditionFailedError as failed:
             return _run_or_none(failed.item)
         return run_of(head)
 

@@ -432,6 +432,9 @@ class _Runs(_OfOwner):
         readers = {each.connection_id: each for each in run.readers} | {
             reader.connection_id: reader
         }
+        if run.state == "queued" and len(readers) > MAX_READERS:
+            oldest = min(run.readers, key=lambda each: each.nonce)
+            del readers[oldest.connection_id]
         alive = run.state == "queued" or (run.state == "running" and run.lease_until > now)
         if alive and len(readers) <= MAX_READERS:
             run = replace(run, readers=tuple(readers.values()))

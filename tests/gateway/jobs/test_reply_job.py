@@ -247,6 +247,30 @@ async def test_too_many_readers_are_refused(aws: Deployment) -> None:
     await running
 
 
+async def test_who_sends_again_is_answered_though_too_many_read(aws: Deployment) -> None:
+    gate = held(aws, "One")
+    accepted = await aws.send()
+    running = aws.carrying_out()
+    await until(lambda: aws.text(accepted["run_id"]) == "One")
+    for number in range(MAX_READERS - 1):
+        await aws.resume(accepted["run_id"], here=f"more-{number}")
+    assert await aws.send(here="too-many") == {**accepted, "duplicate": True}
+    gate.set()
+    await running
+    assert aws.events(accepted["run_id"], "too-many") == []
+
+
+async def test_connections_that_broke_while_a_run_waited_keep_no_other_out(aws: Deployment) -> None:
+    accepted = await aws.send(here="broken-0")
+    for here in (*(f"broken-{number}" for number in range(1, MAX_READERS + 1)), "c1"):
+        aws.clock.now += 1
+        assert await aws.send(here=here) == {**accepted, "duplicate": True}
+        if here != "c1":
+            aws.transport.gone.add(here)
+    await aws.carry_out()
+    assert aws.text(accepted["run_id"]) == "Hello."
+
+
 async def test_who_is_refused_as_a_reader_follows_no_later_answer_either(aws: Deployment) -> None:
     gate = held(aws, "One")
     accepted = await aws.send()

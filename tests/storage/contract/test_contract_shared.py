@@ -179,6 +179,21 @@ async def test_so_many_read_one_run_and_no_more(shared_store: SharedStore) -> No
     assert reader("c0", nonce="n2") in moved.readers
 
 
+async def test_of_a_queued_run_the_first_reader_gives_way(shared_store: SharedStore) -> None:
+    run = await accept(shared_store, replace(send(new=True), reader=reader("c5", nonce="n0")))
+    runs = shared_store.of(ANNA).runs
+    for number in range(1, MAX_READERS):
+        await runs.join(run.run_id, reader(f"c{-number}", nonce=f"n{number}"), now=NOW)
+
+    joined = await runs.join(run.run_id, reader("late", nonce="n9"), now=NOW)
+    assert joined is not None
+    assert joined == await runs.get(run.run_id)
+    assert sorted(each.nonce for each in joined.readers) == [
+        *(f"n{number}" for number in range(1, MAX_READERS)),
+        "n9",
+    ]
+
+
 async def test_a_reader_that_left_makes_room(shared_store: SharedStore) -> None:
     run = await running(shared_store, send(new=True))
     runs = shared_store.of(ANNA).runs
