@@ -1,5 +1,6 @@
 """Accepting a turn: what was asked is stored exactly once, before anybody is told so."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ from gateway.wire.errors import (
 )
 from storage import ttl
 from storage.blobs.blob_store import BlobStore
-from storage.errors import BlobMissingError
+from storage.errors import BlobMissingError, StorageError
 from storage.keys import IdSource, run_id
 from storage.records import (
     Acceptance,
@@ -163,16 +164,22 @@ class Acceptor:
         new_session: Session | None,
         if_busy: IfBusy,
     ) -> Accepted | Duplicate:
-        outcome = await self._store.of(owner).runs.accept(
-            Acceptance(
-                run=run,
-                message=message,
-                new_session=new_session,
-                if_busy=if_busy,
-                claim=self._new_claim(),
-                reader=self._new_reader(reader),
+        claim = self._new_claim()
+        try:
+            outcome = await self._store.of(owner).runs.accept(
+                Acceptance(
+                    run=run,
+                    message=message,
+                    new_session=new_session,
+                    if_busy=if_busy,
+                    claim=claim,
+                    reader=self._new_reader(reader),
+                )
             )
-        )
+        except (StorageError, asyncio.CancelledError):
+            if claim is not None:  # it may be stored all the same
+                self._recovery.keep_claim(claim.claimed_by)
+            raise
         if isinstance(outcome, Refused):
             if outcome.why == "busy":  # perhaps with a run that nobody generates
                 await self._recovery.revive(owner, run.session_id)

@@ -13,10 +13,15 @@ from storage.repositories import Store
 log = logging.getLogger(__name__)
 
 
-class Recovery:
-    """Starts what was accepted but never claimed, seals what was claimed and is dead.
+CLAIMS_MAX = 1_000
+"""Of how many accepts that failed the claims are kept; the oldest go first."""
 
-    A run that had begun is never generated again: its reader may have seen a part of it.
+
+class Recovery:
+    """Starts what was accepted but never begun, seals what was begun and is dead.
+
+    A run that had begun is never generated again: its reader may have seen a part of it. One that is
+    claimed has begun, unless this process made the claim and knows better (`keep_claim`).
 
     Args:
         store: where the runs are.
@@ -32,6 +37,16 @@ class Recovery:
         self._sealer = sealer
         self._live = live
         self._starter = starter
+        self._unbegun: dict[str, None] = {}
+
+    def keep_claim(self, claimed_by: str) -> None:
+        """Remember the claim of an accept that failed, but may be stored: nobody has begun under it.
+
+        Who meets such a run has it begun under that same claim, instead of sealed.
+        """
+        self._unbegun[claimed_by] = None
+        if len(self._unbegun) > CLAIMS_MAX:
+            del self._unbegun[next(iter(self._unbegun))]
 
     async def at_start(self, unfinished: Sequence[tuple[Owner, Run]]) -> None:
         """Take up all that the last process left; goes before the first connection.
@@ -82,6 +97,9 @@ class Recovery:
 
     async def _take_up(self, owner: Owner, run: Run) -> None:
         following: Run | None = run
+        if run.claimed_by in self._unbegun:
+            self._begin(owner, run, run.claimed_by)
+            return
         if run.state == "running":
             try:
                 following = await self._sealer.seal(owner, run)
@@ -89,3 +107,12 @@ class Recovery:
                 return
         if following is not None:
             self._starter.start(self._live.open(owner, following))
+
+    def _begin(self, owner: Owner, run: Run, claimed_by: str) -> None:
+        """Generate a run under a claim of ours that is stored, but that we were not told of."""
+        del self._unbegun[claimed_by]
+        live = self._live.open(owner, run)
+        live.claimed = (
+            False  # claims once more, which is harmless and tells what has happened meanwhile
+        )
+        self._starter.start(live)

@@ -112,16 +112,16 @@ class ObedientStore:
         self.inner = inner
         self.calls: list[str] = []
         self.before: defaultdict[str, list[Exception]] = defaultdict(list)
-        self.after: defaultdict[str, list[Exception]] = defaultdict(list)
+        self.after: defaultdict[str, list[BaseException]] = defaultdict(list)
         self.gates: dict[str, asyncio.Event] = {}
 
     def refuse(self, verb: str, times: int = 1, error: Exception | None = None) -> None:
         """Fail that many calls of `repository.verb` without doing anything."""
         self.before[verb] += [error or StorageUnavailableError("told to refuse")] * times
 
-    def lose(self, verb: str, times: int = 1) -> None:
+    def lose(self, verb: str, times: int = 1, error: BaseException | None = None) -> None:
         """Do what is asked, but seem to fail."""
-        self.after[verb] += [StorageUnavailableError("told to lose")] * times
+        self.after[verb] += [error or StorageUnavailableError("told to lose")] * times
 
     def of(self, owner: Owner) -> Repositories:
         its = self.inner.of(owner)

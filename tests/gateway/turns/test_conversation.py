@@ -155,19 +155,47 @@ async def test_the_same_message_at_the_same_instant_is_answered_once(chat: Excha
         assert chat.done(told[0]["run_id"], name)["reason"] == "stop"
 
 
+@pytest.mark.parametrize("seconds", [0, 11], ids=["at once", "after the lease"])
 async def test_an_accept_that_seemed_to_fail_is_answered_when_it_is_sent_again(
-    chat: Exchange,
+    chat: Exchange, seconds: float
 ) -> None:
     chat.store.lose("runs.accept")
     with pytest.raises(storage_errors.StorageUnavailableError):
         await chat.send("Hi", id="s1")
-    chat.now += 11  # a claim made with the accept is dead by now
+    chat.now += seconds
     accepted = await chat.talk("Hi", id="s1")
     assert accepted["duplicate"]
-    done = chat.done(accepted["run_id"])
-    assert done["reason"] in {"stop", "interrupted"}
-    assert (await chat.row(accepted["run_id"])).state == "ended"
-    assert (done["reason"] == "stop") == (len(chat.model.requests) == 1)
+    assert chat.done(accepted["run_id"])["reason"] == "stop"
+    assert (await chat.row(accepted["run_id"])).end == "stop"
+    assert len(chat.model.requests) == 1
+
+
+async def test_an_accept_whose_caller_left_is_answered_when_it_is_sent_again(
+    chat: Exchange,
+) -> None:
+    chat.store.lose("runs.accept", error=asyncio.CancelledError())
+    with pytest.raises(asyncio.CancelledError):
+        await chat.send("Hi", id="s1")
+    accepted = await chat.talk("Hi", id="s1")
+    assert chat.done(accepted["run_id"])["reason"] == "stop"
+
+
+async def test_what_was_begun_under_such_a_claim_is_begun_only_once(chat: Exchange) -> None:
+    chat.model.scripts = [[[FieldDelta("content", "One")], asyncio.Event()]]
+    chat.store.lose("runs.accept")
+    with pytest.raises(storage_errors.StorageUnavailableError):
+        await chat.send("Hi", id="s1")
+    run = (await chat.send("Hi", id="s1"))["run_id"]
+    await chat.model.asked.wait()
+    chat.starter.tasks[run].cancel()
+    await asyncio.wait({chat.starter.tasks[run]})
+    live = chat.live.find(ANNA, run)
+    assert live is not None
+    chat.live.drop(live)
+    chat.now += 11
+    await chat.send("Hi", id="s1", connection="c2")
+    assert chat.done(run, "c2")["reason"] == "interrupted"
+    assert len(chat.model.requests) == 1
 
 
 async def test_an_accept_that_seemed_to_fail_does_not_block_its_session(chat: Exchange) -> None:
@@ -179,7 +207,7 @@ async def test_an_accept_that_seemed_to_fail_does_not_block_its_session(chat: Ex
     with pytest.raises(BusyError):
         await chat.send("third", id="s3", session_id=session)
     await chat.settle()
-    assert (await chat.row(run_id(ANNA, "s2"))).state == "ended"
+    assert (await chat.row(run_id(ANNA, "s2"))).end == "stop"
     assert chat.done((await chat.talk("third", id="s3", session_id=session))["run_id"])
 
 
@@ -209,7 +237,7 @@ async def test_a_queued_message_gets_a_lost_one_ahead_of_it_going(chat: Exchange
         await chat.send("second", id="s2", session_id=session)
     chat.now += 11
     await chat.talk("third", id="s3", session_id=session, if_busy="queue")
-    assert (await chat.row(run_id(ANNA, "s2"))).state == "ended"
+    assert (await chat.row(run_id(ANNA, "s2"))).end == "stop"
     assert chat.done(run_id(ANNA, "s3"))["reason"] == "stop"
 
 

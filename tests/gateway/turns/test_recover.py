@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from gateway.turns.finish import started
+from gateway.turns.recover import CLAIMS_MAX
 from gateway.wire.commands import Resume
+from gateway.wire.errors import StorageUnavailableError as UnavailableToClient
 from storage.errors import NotRunOwnerError, StorageUnavailableError
 from storage.keys import run_id
 from storage.records import LogEntry
@@ -374,6 +376,20 @@ async def test_a_store_that_does_not_tell_what_there_is_is_an_error(tmp_path: Pa
         chat.store.inner.unfinished = refuse  # type: ignore[method-assign] # a fault
         with pytest.raises(StorageUnavailableError):
             await chat.recovery.at_start(await chat.store.unfinished())
+
+
+async def test_claims_of_failed_accepts_are_kept_within_a_bound(tmp_path: Path) -> None:
+    async with exchange(tmp_path) as chat:
+        chat.store.lose("runs.accept")
+        with pytest.raises(StorageUnavailableError):
+            await chat.send("Hi", id="s1")
+        for number in range(CLAIMS_MAX):
+            chat.recovery.keep_claim(f"claim-{number}")
+        with pytest.raises(UnavailableToClient):
+            await chat.send("Hi", id="s1")
+        chat.now += 11  # what is not known to be ours is sealed
+        accepted = await chat.send("Hi", id="s1")
+        assert chat.done(accepted["run_id"])["reason"] == "interrupted"
 
 
 @pytest.mark.parametrize("missing", ["owner", "session"])
