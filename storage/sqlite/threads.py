@@ -147,7 +147,7 @@ class DatabaseThread(ABC):
             async with asyncio.timeout(_CLOSE_WITHIN):
                 await self._ended.wait()
         except TimeoutError:
-            _log.error("database thread does not end", extra={"thread": self._thread.name})
+            _log.error("database thread does not end", extra={"database_thread": self._thread.name})
             return
         self._thread.join()
 

@@ -253,6 +253,18 @@ async def test_closing_finishes_what_waits_and_refuses_more(traced: Traced, path
         await traced.writer.call(insert("late"))
 
 
+async def test_a_thread_that_does_not_end_is_logged_and_holds_up_nobody(
+    traced: Traced, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(threads, "_CLOSE_WITHIN", 0.05)
+    held = await traced.hold()
+    await traced.writer.aclose()
+    assert [record.message for record in caplog.records] == ["database thread does not end"]
+    traced.release()
+    await held
+    await traced.writer.aclose()
+
+
 async def test_more_jobs_than_one_batch_are_all_done(
     traced: Traced, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
