@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from gateway.runs.feed import Feed
 from gateway.runs.live_run import LiveRun
@@ -24,7 +25,7 @@ class LiveRuns:
     def __init__(self, make: Callable[[Owner, Run], LiveRun]) -> None:
         self._make = make
         self._runs: dict[str, LiveRun] = {}
-        self._unfinished: Counter[Owner] = Counter()
+        self._under_way: dict[Owner, Counter[str]] = {}
         self._feeds: defaultdict[str, set[Feed]] = defaultdict(set)
         self._subscribers: dict[_Session, set[str]] = {}
         self._subscribed: dict[str, set[_Session]] = {}
@@ -38,7 +39,7 @@ class LiveRuns:
         live = self._runs.get(run.run_id)
         if live is None:
             live = self._runs[run.run_id] = self._make(owner, run)
-            self._unfinished[owner] += 1
+            self._count_in(owner, run.run_id)
             for connection_id in self._subscribers.get((owner, run.session_id), ()):
                 self.follow(live.feed, connection_id, after=0)
         return live
@@ -49,8 +50,35 @@ class LiveRuns:
         return live if live is not None and live.owner == owner else None
 
     def count(self, owner: Owner) -> int:
-        """Return how many runs of that owner are queued or under way here."""
-        return self._unfinished[owner]
+        """Return how many runs of that owner are being accepted, queued or under way here."""
+        return len(self._under_way.get(owner, ()))
+
+    def counts(self, owner: Owner, run_id: str) -> bool:
+        """Whether that run is among those."""
+        return run_id in self._under_way.get(owner, ())
+
+    @contextmanager
+    def accepting(self, owner: Owner, run_id: str) -> Iterator[None]:
+        """Count a run from before it is accepted: who asks meanwhile finds its place taken.
+
+        It counts once, however often it is being accepted, and also if it is opened before the end.
+        """
+        self._count_in(owner, run_id)
+        try:
+            yield
+        finally:
+            self._count_out(owner, run_id)
+
+    def _count_in(self, owner: Owner, run_id: str) -> None:
+        self._under_way.setdefault(owner, Counter())[run_id] += 1
+
+    def _count_out(self, owner: Owner, run_id: str) -> None:
+        runs = self._under_way[owner]
+        runs[run_id] -= 1
+        if not runs[run_id]:
+            del runs[run_id]
+        if not runs:
+            del self._under_way[owner]
 
     def of_session(self, owner: Owner, session_id: str) -> list[LiveRun]:
         """Return that owner's live runs in one session, oldest first."""
@@ -65,9 +93,7 @@ class LiveRuns:
 
         Readers that are not at its end by then keep their feed.
         """
-        self._unfinished[live.owner] -= 1
-        if not self._unfinished[live.owner]:
-            del self._unfinished[live.owner]
+        self._count_out(live.owner, live.run.run_id)
         asyncio.get_running_loop().call_later(linger_s, self.drop, live)
 
     def drop(self, live: LiveRun) -> None:

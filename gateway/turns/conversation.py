@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 Post = Callable[[Answer], Awaitable[None]]
 """Posts an answer to the connection that a command came from."""
 
+Accept = Callable[[], Awaitable[Accepted | Duplicate]]
+"""Stores a turn, as the `Acceptor` does."""
+
 
 class Conversation:
     """Carries out the commands about runs.
@@ -79,8 +82,9 @@ class Conversation:
             command.session_id is not None or command.character not in self._characters
         ):
             raise BadRequestError("Not valid: character.")
-        await self._check_rate(owner, tier, command.id)
-        outcome = await self._acceptor.send(owner, tier, here, command)
+        outcome = await self._accept(
+            owner, tier, command.id, lambda: self._acceptor.send(owner, tier, here, command)
+        )
         await self._accepted(owner, here, outcome, post)
         if isinstance(outcome, Accepted) and command.if_busy == "cancel":
             for ahead in outcome.ahead:
@@ -94,8 +98,9 @@ class Conversation:
         Raises:
             WireError: it cannot be accepted.
         """
-        await self._check_rate(owner, tier, command.id)
-        outcome = await self._acceptor.regenerate(owner, here, command)
+        outcome = await self._accept(
+            owner, tier, command.id, lambda: self._acceptor.regenerate(owner, here, command)
+        )
         await self._accepted(owner, here, outcome, post)
 
     async def cancel(self, owner: Owner, command: Cancel) -> None:
@@ -139,13 +144,28 @@ class Conversation:
             live.end([started(run), *end], saved=False)
             for reader in run.readers:
                 self._live.follow(live.feed, reader.connection_id, after=reader.after)
-            self._live.drop(live)
+            self._live.retire(live, linger_s=0.0)
 
-    async def _check_rate(self, owner: Owner, tier: Tier, command_id: str) -> None:
-        if await self._following.count(owner) < tier.live_runs:
-            return
-        if await self._store.of(owner).runs.get(run_id(owner, command_id)) is None:
-            raise RateLimitedError("Too many answers are under way.")
+    async def _accept(
+        self, owner: Owner, tier: Tier, command_id: str, accept: Accept
+    ) -> Accepted | Duplicate:
+        """Accept a run, unless so many are under way; what was accepted before takes no place.
+
+        Where runs are generated in this process, nothing can come between the count and the place.
+
+        Raises:
+            RateLimitedError: as many as the tier allows are under way.
+        """
+        name = run_id(owner, command_id)
+        if await self._following.count(owner) >= tier.live_runs:
+            known = self._live.counts(owner, name)
+            if not known and await self._store.of(owner).runs.get(name) is None:
+                raise RateLimitedError("Too many answers are under way.")
+        with self._live.accepting(owner, name):
+            outcome = await accept()
+            if isinstance(outcome, Accepted):
+                self._live.open(owner, outcome.run).context = outcome.context
+        return outcome
 
     async def _accepted(
         self, owner: Owner, here: Connection, outcome: Accepted | Duplicate, post: Post
@@ -160,7 +180,6 @@ class Conversation:
                 self._following.follow(found, here, after=None)
             return
         live = self._live.open(owner, run)
-        live.context = outcome.context
         if not outcome.ahead or live.cancelled:
             self._starter.start(live)
         else:

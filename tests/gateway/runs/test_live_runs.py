@@ -52,6 +52,19 @@ async def test_runs_are_counted_per_owner_until_they_retire(live: LiveRuns) -> N
     assert live.count(ANNA) == 0
 
 
+async def test_a_run_counts_from_before_it_is_accepted(live: LiveRuns) -> None:
+    with live.accepting(ANNA, "run-1"), live.accepting(ANNA, "run-1"):
+        assert (live.count(ANNA), live.count(BEN)) == (1, 0)
+        assert live.counts(ANNA, "run-1")
+        run = live.open(ANNA, a_run("run-1"))
+    assert live.count(ANNA) == 1
+    live.retire(run, linger_s=10)
+    assert not live.counts(ANNA, "run-1")
+    with pytest.raises(ZeroDivisionError), live.accepting(ANNA, "run-2"):
+        raise ZeroDivisionError
+    assert live.count(ANNA) == 0
+
+
 async def test_a_retired_run_lingers(live: LiveRuns) -> None:
     run = live.open(ANNA, a_run())
     live.retire(run, linger_s=10)

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.frames.spill import Spill
+from gateway.hosts.local.run_tasks import LINGER_S
 from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.replay import Replayer
@@ -179,6 +180,7 @@ class Starter:
 
     async def _run(self, live: LiveRun) -> None:
         following = await self._generate(live)
+        self._live.retire(live, linger_s=LINGER_S)
         if following is not None:
             self.start(self._live.open(live.owner, following))
 

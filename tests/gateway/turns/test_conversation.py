@@ -336,6 +336,59 @@ async def test_a_user_has_so_many_answers_at_a_time(chat: Exchange) -> None:
     assert answers(chat, "accepted")[-1]["duplicate"]
 
 
+async def test_so_many_answers_at_a_time_also_when_they_are_asked_for_at_once(
+    chat: Exchange,
+) -> None:
+    chat.model.scripts = [[asyncio.Event()] for _ in range(3)]
+    tier, names = Tier(live_runs=3), [f"c{number}" for number in range(20)]
+    outcomes = await asyncio.gather(
+        *(
+            chat.conversation.send(ANNA, tier, at(name), a_send(f"s-{name}"), chat.post(name))
+            for name in names
+        ),
+        return_exceptions=True,
+    )
+    assert [isinstance(each, RateLimitedError) for each in outcomes].count(True) == 17
+    assert [each for name in names for each in answers(chat, "accepted", name)][3:] == []
+    assert len(await chat.store.inner.of(ANNA).runs.live()) == 3
+
+
+async def test_the_same_message_at_the_same_instant_takes_one_place(chat: Exchange) -> None:
+    chat.model.scripts = [[asyncio.Event()]]
+    names = [f"c{number}" for number in range(5)]
+    await asyncio.gather(
+        *(
+            chat.conversation.send(ANNA, Tier(live_runs=1), at(name), a_send(), chat.post(name))
+            for name in names
+        )
+    )
+    assert chat.live.count(ANNA) == 1
+    told = [answers(chat, "accepted", name)[0] for name in names]
+    assert [each.get("duplicate") for each in told].count(None) == 1
+
+
+@pytest.mark.parametrize("end", ["answered", "not stored", "refused", "forgotten"])
+async def test_a_place_is_free_again_however_it_was_left(chat: Exchange, end: str) -> None:
+    session = (await chat.talk("Hi", id="s0"))["session_id"]
+    if end == "answered":
+        await chat.talk("Hi", id="s1")
+    elif end == "not stored":
+        chat.store.refuse("runs.accept")
+        with pytest.raises(storage_errors.StorageUnavailableError):
+            await chat.send("Hi", id="s1")
+    elif end == "refused":
+        with pytest.raises(NotFoundError):
+            await chat.send("Hi", id="s1", session_id="none")
+    else:
+        chat.model.scripts = [[asyncio.Event()]]
+        for name in ("s1", "s2"):
+            await chat.send("Hi", id=name, session_id=session, if_busy="queue")
+        assert chat.live.count(ANNA) == 2
+        await forget(chat, session)
+        await chat.settle()
+    assert chat.live.count(ANNA) == 0
+
+
 async def test_a_refused_message_is_not_stored(chat: Exchange) -> None:
     with pytest.raises(RateLimitedError):
         await chat.conversation.send(ANNA, Tier(live_runs=0), at("c1"), a_send(), chat.post())
