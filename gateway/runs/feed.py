@@ -6,7 +6,10 @@ from gateway.frames.pack import LoggedEvent
 from gateway.frames.spill import Spill
 from gateway.runs.reader import Reader
 from gateway.runs.transport import Transport
-from storage.records import Owner
+from storage.records import BlobRef, Owner
+
+EVENT_BYTES = 64
+"""What an event takes in memory besides its text."""
 
 
 class Feed:
@@ -38,6 +41,11 @@ class Feed:
         self._readers: dict[str, Reader] = {}
 
     @property
+    def size(self) -> int:
+        """About how many bytes of memory its events take."""
+        return sum(EVENT_BYTES + (0 if isinstance(e, BlobRef) else len(e)) for e in self.events)
+
+    @property
     def readers(self) -> tuple[str, ...]:
         """The connections that read it."""
         return tuple(self._readers)
@@ -53,6 +61,11 @@ class Feed:
     def follows(self, connection_id: str) -> bool:
         """Tell whether that connection is a reader."""
         return connection_id in self._readers
+
+    def is_ahead_of(self, connection_id: str) -> bool:
+        """Tell whether that connection is a reader that has not taken all that is kept."""
+        reader = self._readers.get(connection_id)
+        return reader is not None and not reader.is_level
 
     def unfollow(self, connection_id: str) -> None:
         """Forget a reader; harmless when it is none."""

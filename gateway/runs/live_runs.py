@@ -1,18 +1,27 @@
 """The runs that are live in this process, and the feeds that its connections follow."""
 
 import asyncio
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from weakref import WeakSet
 
 from gateway.runs.feed import Feed
 from gateway.runs.live_run import LiveRun
+from gateway.runs.transport import Transport
+from gateway.wire.errors import CloseCode
 from storage.records import Owner, Run
 
 SESSIONS_MAX = 16
 """How many sessions one connection may follow at a time."""
 
+BACKLOG_BYTES = 1_048_576
+"""How much of answers that have ended a connection may leave unread, besides the longest of them."""
+
 _Session = tuple[Owner, str]
+
+log = logging.getLogger(__name__)
 
 
 class LiveRuns:
@@ -26,7 +35,8 @@ class LiveRuns:
         self._make = make
         self._runs: dict[str, LiveRun] = {}
         self._under_way: dict[Owner, Counter[str]] = {}
-        self._feeds: defaultdict[str, set[Feed]] = defaultdict(set)
+        self._feeds: defaultdict[str, WeakSet[Feed]] = defaultdict(WeakSet)
+        self._closing: set[asyncio.Task[None]] = set()
         self._subscribers: dict[_Session, set[str]] = {}
         self._subscribed: dict[str, set[_Session]] = {}
 
@@ -40,7 +50,7 @@ class LiveRuns:
         if live is None:
             live = self._runs[run.run_id] = self._make(owner, run)
             self._count_in(owner, run.run_id)
-            for connection_id in self._subscribers.get((owner, run.session_id), ()):
+            for connection_id in tuple(self._subscribers.get((owner, run.session_id), ())):
                 self.follow(live.feed, connection_id, after=0)
         return live
 
@@ -103,16 +113,31 @@ class LiveRuns:
         """
         if self._runs.get(live.run.run_id) is live:
             del self._runs[live.run.run_id]
-        if live.feed.complete:  # or an idle connection would hold its last answer
-            for connection_id in live.feed.readers:
-                self._feeds.get(connection_id, set()).discard(live.feed)
 
     def follow(self, feed: Feed, connection_id: str, *, after: int) -> None:
-        """Make a connection a reader of that feed, until it leaves or the feed is complete."""
+        """Make a connection a reader of that feed, until it leaves or has all of it.
+
+        One that lets answer after answer pile up is closed instead: each is held in memory for it. It comes
+        back when it reads again, and resumes what it lacks.
+        """
+        feeds = [
+            each
+            for each in self._feeds[connection_id]
+            if not each.complete or each.is_ahead_of(connection_id)
+        ]
+        self._feeds[connection_id] = WeakSet((*feeds, feed))
         feed.follow(connection_id, after=after)
-        self._feeds[connection_id] = {
-            each for each in (*self._feeds[connection_id], feed) if not each.complete
-        }
+        unread = [each.size for each in feeds if each.complete]
+        if unread and sum(unread) - max(unread) > BACKLOG_BYTES:
+            self._close(connection_id, feed.transport)
+
+    def _close(self, connection_id: str, transport: Transport) -> None:
+        self.leave(connection_id)
+        closing = transport.close(connection_id, CloseCode.RATE, "too much is unread")
+        task = asyncio.create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        log.info("stalled reader closed", extra={"connection_id": connection_id})
 
     def subscribe(self, owner: Owner, session_id: str, connection_id: str) -> bool:
         """Make a connection a reader of every run of a session that is opened from now on.

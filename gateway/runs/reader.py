@@ -36,6 +36,11 @@ class Reader:
         """The post that is under way, if any."""
         return self._waiting
 
+    @property
+    def is_level(self) -> bool:
+        """Whether all that may be posted was, and was taken."""
+        return self._waiting is None and self._cursor >= self._feed.kept
+
     def move(self, after: int) -> None:
         """Go on with the event after `after`."""
         self._cursor = after

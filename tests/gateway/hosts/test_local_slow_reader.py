@@ -6,11 +6,13 @@ from pathlib import Path
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 
 import pytest
+from websockets.protocol import State
 
 from gateway.hosts.local import run_tasks
 from gateway.hosts.local.limits import HostLimits
 from gateway.hosts.local.sockets import OpenSocket
 from gateway.runs.feed import Feed
+from gateway.runs.live_runs import BACKLOG_BYTES
 from tests.gateway.hosts.client import Client, text_of
 from tests.gateway.hosts.local_host import LocalHost, local_host
 from tests.gateway.hosts.puppet import Puppet, reply
@@ -83,6 +85,29 @@ async def test_a_stalled_reader_of_many_runs_costs_no_more_than_a_frame_for_each
         stalled.ws.transport.resume_reading()
         for run_id in runs:
             assert len(await stalled.events(run_id)) == 300 + 7
+
+
+async def test_a_stalled_follower_of_a_session_holds_no_answer_after_answer(
+    host: LocalHost, puppet: Puppet
+) -> None:
+    puppet.says(*reply(*LONG[:40]))
+    async with host.client() as stalled, host.client() as other:
+        session_id = (await other.exchange("Hi"))[0]["session_id"]
+        await stalled.say("subscribe", session_id=session_id)
+        await stalled.hear("subscribed")
+        narrow(socket := other_end(host, stalled), stalled)
+        stalled.ws.transport.pause_reading()
+        runs = []
+        async with asyncio.timeout(60):
+            while socket.ws.protocol.state is State.OPEN:
+                runs.append((await other.exchange("More", session_id=session_id))[0]["run_id"])
+        assert BACKLOG_BYTES < len(runs) * 40 * 8_000 < 3 * BACKLOG_BYTES
+        assert not [feed for feed in feeds() if feed.follows(socket.connection.connection_id)]
+        stalled.ws.transport.abort()
+    async with host.client() as again:
+        await again.say("resume", run_id=runs[0], after=0)
+        await again.hear("resumed")
+        assert text_of(await again.events(runs[0])) == "".join(LONG[:40])
 
 
 async def test_a_replay_waits_for_its_reader(host: LocalHost, puppet: Puppet) -> None:
@@ -177,6 +202,9 @@ async def test_an_idle_connection_holds_nothing_of_the_answers_it_was_given(
 
 
 def feeds_of(run_id: str) -> list[Feed]:
+    return [feed for feed in feeds() if feed.run_id == run_id]
+
+
+def feeds() -> list[Feed]:
     gc.collect()
-    every = (thing for thing in gc.get_objects() if isinstance(thing, Feed))
-    return [feed for feed in every if feed.run_id == run_id]
+    return [thing for thing in gc.get_objects() if isinstance(thing, Feed)]

@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.runs.live_runs import SESSIONS_MAX, LiveRuns
+from gateway.runs.live_run import LiveRun
+from gateway.runs.live_runs import BACKLOG_BYTES, SESSIONS_MAX, LiveRuns
+from gateway.wire.errors import CloseCode
 from gateway.wire.events import content_delta
-from tests.gateway.runs.fakes import ANNA, BEN, Surroundings, a_run
+from tests.gateway.runs.fakes import ANNA, BEN, FakeTransport, Surroundings, a_run
+from tests.gateway.runs.virtual_time import idle
 
 
 @pytest.fixture
@@ -116,6 +119,77 @@ async def test_complete_feeds_are_not_remembered_for_a_connection(live: LiveRuns
         live.follow(run.feed, "c1", after=0)
         run.feed.advance(0, complete=True)
     assert len(live._feeds["c1"]) == 1
+
+
+def answer(live: LiveRuns, run_id: str, size: int) -> LiveRun:
+    """Have a run answered at once with so many bytes of text."""
+    run = live.open(ANNA, a_run(run_id))
+    run.feed.events += [content_delta("x" * 8_000) for _ in range(size // 8_000)]
+    run.feed.advance(len(run.feed.events), complete=True)
+    live.retire(run, linger_s=10)
+    return run
+
+
+class StalledTransport(FakeTransport):
+    """To connections that are full, a frame of each of many feeds is in flight, for ever."""
+
+    def post(self, connection_id: str, frame: bytes) -> asyncio.Future[None] | None:
+        pending = super().post(connection_id, frame)
+        self.waiting.pop(connection_id, None)
+        return pending
+
+
+async def test_who_leaves_answer_after_answer_unread_is_closed(
+    live: LiveRuns, around: Surroundings
+) -> None:
+    around.transport = StalledTransport()
+    for phone in ("stuck", "phone"):
+        live.subscribe(ANNA, "session-1", phone)
+    around.transport.full.add("stuck")
+    feeds = []
+    for number in range(6):
+        assert around.transport.closed == []
+        feeds.append(answer(live, f"run-{number}", BACKLOG_BYTES // 3).feed)
+    await idle()
+    assert around.transport.closed == [("stuck", CloseCode.RATE, "too much is unread")]
+    assert not any(feed.follows("stuck") for feed in feeds)
+    assert all(feed.follows("phone") for feed in feeds)
+    answer(live, "run-6", 8_000)
+    await idle()
+    assert len(around.transport.closed) == 1
+
+
+async def test_one_answer_may_be_as_long_as_it_likes(live: LiveRuns, around: Surroundings) -> None:
+    live.subscribe(ANNA, "session-1", "slow")
+    around.transport.full.add("slow")
+    answer(live, "run-1", 2 * BACKLOG_BYTES)
+    follows = live.open(ANNA, a_run("run-2")).feed.follows("slow")
+    await idle()
+    assert not around.transport.closed
+    assert follows
+
+
+async def test_what_was_read_late_counts_no_more(live: LiveRuns, around: Surroundings) -> None:
+    live.subscribe(ANNA, "session-1", "slow")
+    for number in range(5):
+        around.transport.full.add("slow")
+        feed = answer(live, f"run-{number}", BACKLOG_BYTES).feed
+        around.transport.full.clear()
+        around.transport.drain("slow")
+        await idle()
+        assert not feed.is_ahead_of("slow")
+    assert not around.transport.closed
+
+
+async def test_who_leaves_lets_go_of_what_it_has_not_read(
+    live: LiveRuns, around: Surroundings
+) -> None:
+    live.subscribe(ANNA, "session-1", "slow")
+    around.transport.full.add("slow")
+    feed = answer(live, "run-1", BACKLOG_BYTES).feed
+    live.open(ANNA, a_run("run-2"))
+    live.leave("slow")
+    assert not feed.follows("slow")
 
 
 # Following a session
