@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from storage.keys import run_id
 from tests.promises.history import Broken, Heard, broken
-from tests.promises.patient_time import PatientLoop
+from tests.promises.patient_time import ENGINE_S, PatientLoop
 from tests.promises.wires import Wire
 from tests.promises.worlds import MARKS, USERS, World, owner_of
 
@@ -21,7 +21,6 @@ OpenWorld = Callable[[AsyncExitStack], Any]
 TEXTS = st.sampled_from(["One. ", "春が来た。", "😀", "x" * 600, "春" * 4_000])
 PAUSES_S = st.sampled_from([0.05, 0.3, 1.2, 3.0, 6.0, 11.0])
 INDEX = st.integers(0, 7)
-ENGINE_S = 5.0
 VERBS = (
     "runs.accept",
     "runs.claim",

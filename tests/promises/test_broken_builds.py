@@ -25,7 +25,7 @@ from storage import keys
 from storage.records import LogEntry, Message, Owner, Run
 from tests.promises import memory
 from tests.promises.history import Broken, broken
-from tests.promises.machine import BrokenPromiseError, OpenWorld, in_world
+from tests.promises.machine import BrokenPromiseError, OpenWorld, in_world, profile
 from tests.promises.patient_time import PatientLoop
 from tests.promises.test_machine import many_processes, one_process, run
 from tests.promises.wires import Wire
@@ -274,4 +274,4 @@ def test_the_machine_finds_it_too(
 ) -> None:
     build(monkeypatch)
     with pytest.raises(BrokenPromiseError):
-        run(in_world(world), examples=150, steps=40, shrink=False)
+        run(in_world(world), examples=profile(150), steps=40, shrink=False)

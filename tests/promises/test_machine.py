@@ -17,8 +17,9 @@ from hypothesis.stateful import run_state_machine_as_test
 from storage.repositories import SharedStore
 from storage.sqlite.store import open_store
 from tests.engines.processes import Engine
-from tests.promises.machine import PromiseMachine, in_world, profile
+from tests.promises.machine import OpenWorld, PromiseMachine, in_world, profile
 from tests.promises.memory import Backend, MemoryStore
+from tests.promises.patient_time import engines_waited_for
 from tests.promises.worlds import ManyProcesses, OneProcess
 from tests.storage.dynamodb.stores import new_tables
 
@@ -47,13 +48,21 @@ async def many_processes(stack: AsyncExitStack) -> ManyProcesses:
     return ManyProcesses(open_store)
 
 
-def run(machine: type[PromiseMachine], *, examples: int, steps: int, shrink: bool = True) -> None:
+def run(
+    machine: type[PromiseMachine],
+    *,
+    examples: int,
+    steps: int,
+    shrink: bool = True,
+    first_seed: int = SEED,
+) -> None:
     run_state_machine_as_test(
-        seed(SEED)(machine),
+        seed(first_seed)(machine),
         settings=settings(
-            max_examples=profile(examples),
+            max_examples=examples,
             stateful_step_count=steps,
             deadline=None,
+            derandomize=False,
             print_blob=True,
             database=None,
             report_multiple_bugs=False,
@@ -63,9 +72,20 @@ def run(machine: type[PromiseMachine], *, examples: int, steps: int, shrink: boo
     )
 
 
+def run_on_an_engine(open_world: OpenWorld, *, examples: int) -> None:
+    """Try each example alone: threads and sockets never do the same twice, of which Hypothesis complains.
+
+    The first of each two is the simplest there is, the second is random.
+    """
+    machine = in_world(open_world, patience_s=PATIENCE_S)
+    with engines_waited_for():
+        for number in range(profile(examples)):
+            run(machine, examples=2, steps=40, shrink=False, first_seed=SEED * 1_000 + number)
+
+
 @pytest.mark.parametrize("world", [one_process, many_processes], ids=lambda each: each.__name__)
 def test_in_memory(world: Any) -> None:
-    run(in_world(world), examples=40, steps=50)
+    run(in_world(world), examples=profile(40), steps=50)
 
 
 def test_on_sqlite() -> None:
@@ -73,7 +93,7 @@ def test_on_sqlite() -> None:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         return OneProcess(lambda: open_store(folder))
 
-    run(in_world(world, patience_s=PATIENCE_S), examples=4, steps=40)
+    run_on_an_engine(world, examples=12)
 
 
 def test_on_dynamodb(dynoxide: Engine) -> None:
@@ -87,4 +107,4 @@ def test_on_dynamodb(dynoxide: Engine) -> None:
         made = ManyProcesses(open_one_more)
         return made
 
-    run(in_world(world, patience_s=PATIENCE_S), examples=8, steps=40)
+    run_on_an_engine(world, examples=16)
