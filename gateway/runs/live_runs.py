@@ -29,9 +29,14 @@ class LiveRuns:
 
     Args:
         make: builds the `LiveRun` of an accepted run.
+
+    Attributes:
+        forgets: how often `forget` was called. What the store said of a run before is not to be opened
+            after: nobody would end it.
     """
 
     def __init__(self, make: Callable[[Owner, Run], LiveRun]) -> None:
+        self.forgets = 0
         self._make = make
         self._runs: dict[str, LiveRun] = {}
         self._under_way: dict[Owner, Counter[str]] = {}
@@ -113,6 +118,14 @@ class LiveRuns:
         """
         if self._runs.get(live.run.run_id) is live:
             del self._runs[live.run.run_id]
+
+    def forget(self, owner: Owner, session_id: str) -> list[LiveRun]:
+        """Find the runs of a session no more that was deleted, and return them; the caller ends them."""
+        self.forgets += 1
+        found = self.of_session(owner, session_id)
+        for live in found:
+            self.drop(live)
+        return found
 
     def follow(self, feed: Feed, connection_id: str, *, after: int) -> None:
         """Make a connection a reader of that feed, until it leaves or has all of it.

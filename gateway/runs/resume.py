@@ -44,10 +44,11 @@ class Resumer:
         found = self._find_live(owner, run_id)
         if found is not None:
             return found
+        forgets = self._live.forgets
         run = await self._store.of(owner).runs.get(run_id)
         if run is None:
             raise NotFoundError
-        if run.state == "queued":
+        if run.state == "queued" and self._live.forgets == forgets:  # else its session may be gone
             self._live.open(owner, run)
         found = self._find_live(owner, run_id)  # it may have begun while the store was asked
         if found is not None:

@@ -134,10 +134,9 @@ class Conversation:
             session_id: of the session.
             waiting: what waited elsewhere; nobody generates it any more, so its readers are told here.
         """
-        for live in self._live.of_session(owner, session_id):
+        for live in self._live.forget(owner, session_id):
             live.forget()
             self._starter.start(live)
-            self._live.drop(live)
         for run in waiting:
             live = self._live.open(owner, run)
             end = last_events(run, Outcome(reason="cancelled"), None, saved=False)

@@ -56,6 +56,9 @@ class Recovery:
         Args:
             unfinished: what `EmbeddedStore.unfinished` tells.
         """
+        for owner, run in unfinished:  # so that it counts, and can be followed, while it waits
+            if run.state == "queued":
+                self._live.open(owner, run)
         taken_up: set[tuple[Owner, str]] = set()
         for (
             owner,

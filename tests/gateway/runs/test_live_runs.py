@@ -44,6 +44,14 @@ async def test_the_runs_of_a_session_are_those_of_its_owner(live: LiveRuns) -> N
     assert live.of_session(ANNA, "session-1") == [first, last]
 
 
+async def test_the_runs_of_a_forgotten_session_are_found_no_more(live: LiveRuns) -> None:
+    first, last = live.open(ANNA, a_run("run-1")), live.open(ANNA, a_run("run-2"))
+    other = live.open(BEN, a_run("run-3"))
+    assert live.forget(ANNA, "session-1") == [first, last]
+    assert live.all() == [other]
+    assert live.forgets == 1
+
+
 async def test_runs_are_counted_per_owner_until_they_retire(live: LiveRuns) -> None:
     runs = [live.open(ANNA, a_run(f"run-{number}")) for number in range(3)]
     live.open(BEN, a_run("run-9"))

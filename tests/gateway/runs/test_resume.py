@@ -108,6 +108,17 @@ async def test_a_queued_run_of_before_a_restart_becomes_live(
     assert found == Replayable(feed=made.feed, session_id="session-1", state="queued", last_seq=0)
 
 
+async def test_a_queued_run_whose_session_may_be_gone_does_not_become_live(
+    resumer: Resumer, live: LiveRuns, runs: Runs
+) -> None:
+    run = runs.keep(state="queued")
+    runs.meanwhile = lambda: live.forget(ANNA, run.session_id)
+    found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
+    assert found == Elsewhere(session_id=run.session_id)
+    assert live.all() == []
+    assert live.count(ANNA) == 0
+
+
 async def test_a_run_that_becomes_live_while_the_store_is_asked_is_found(
     resumer: Resumer, live: LiveRuns, runs: Runs
 ) -> None:

@@ -107,7 +107,7 @@ class FakeModel:
 
 
 class ObedientStore:
-    """A real store whose verbs fail when told so, before or after they took effect."""
+    """A real store whose verbs fail or wait when told so, before or after they took effect."""
 
     def __init__(self, inner: SqliteStore) -> None:
         self.inner = inner
@@ -115,6 +115,7 @@ class ObedientStore:
         self.before: defaultdict[str, list[Exception]] = defaultdict(list)
         self.after: defaultdict[str, list[BaseException]] = defaultdict(list)
         self.gates: dict[str, asyncio.Event] = {}
+        self.told_gates: dict[str, asyncio.Event] = {}
 
     def refuse(self, verb: str, times: int = 1, error: Exception | None = None) -> None:
         """Fail that many calls of `repository.verb` without doing anything."""
@@ -147,6 +148,8 @@ class _Obedient:
             if store.before[name]:
                 raise store.before[name].pop(0)
             result = await getattr(self._inner, verb)(*arguments, **named)
+            if name in store.told_gates:
+                await store.told_gates[name].wait()
             if store.after[name]:
                 raise store.after[name].pop(0)
             return result

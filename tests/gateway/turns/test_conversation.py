@@ -633,6 +633,28 @@ async def test_queued_answers_of_a_forgotten_session_end(chat: Exchange) -> None
     assert len(chat.model.requests) == 1
 
 
+async def test_a_resume_that_a_forget_overtakes_leaves_nothing_behind(chat: Exchange) -> None:
+    session, _ = await busy(chat)
+    await chat.send("second", id="s2", session_id=session, if_busy="queue")
+    waiting = run_id(ANNA, "s2")
+    live = chat.live.find(ANNA, waiting)
+    assert live is not None
+    chat.live.retire(live, linger_s=0)  # as if its accept had seemed to fail
+    chat.live.drop(live)
+    told = chat.store.told_gates["runs.get"] = asyncio.Event()
+    before = len(chat.store.calls)
+    resuming = asyncio.create_task(resume(chat, waiting))
+    async with asyncio.timeout(5):
+        while "runs.get" not in chat.store.calls[before:]:
+            await asyncio.sleep(0.001)
+    await forget(chat, session)
+    told.set()
+    with pytest.raises(NotFoundError):
+        await resuming
+    await chat.settle()
+    assert chat.live.count(ANNA) == 0
+
+
 async def test_a_message_of_a_forgotten_session_is_not_answered_again(chat: Exchange) -> None:
     session = (await chat.talk("Hi", id="s1"))["session_id"]
     await forget(chat, session)

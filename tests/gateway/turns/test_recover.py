@@ -177,6 +177,18 @@ async def test_what_waited_is_answered_in_its_order(tmp_path: Path, no_waits: No
             assert (await chat.row(run_id(ANNA, f"s{number}"))).end == "stop"
 
 
+async def test_what_waits_counts_and_can_be_followed(tmp_path: Path, no_waits: None) -> None:
+    await killed_while(tmp_path, half(), text="Half a wo", queued=3)
+    async with exchange(tmp_path) as chat:
+        chat.model.scripts = [[asyncio.Event()]]
+        await chat.recovery.at_start(await chat.store.unfinished())
+        assert chat.live.count(ANNA) == 3
+        for number in (3, 4):
+            await resumed(chat, run_id(ANNA, f"s{number}"))
+        told = [each for each in chat.transport.answers("c1") if each["type"] == "resumed"]
+        assert [each["state"] for each in told] == ["queued", "queued"]
+
+
 async def test_a_clock_that_was_set_back_does_not_change_what_is_taken_up_first(
     tmp_path: Path, no_waits: None
 ) -> None:
