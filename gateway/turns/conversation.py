@@ -1,9 +1,11 @@
 """The commands of a conversation: send, regenerate, cancel. They answer at once."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
+from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.run_starter import RunStarter
 from gateway.runs.transport import GoneError
@@ -85,10 +87,7 @@ class Conversation:
         outcome = await self._accept(
             owner, tier, command.id, lambda: self._acceptor.send(owner, tier, here, command)
         )
-        await self._accepted(owner, here, outcome, post)
-        if isinstance(outcome, Accepted) and command.if_busy == "cancel":
-            for ahead in outcome.ahead:
-                await self._stop_or_log(owner, ahead)
+        await self._accepted(owner, here, outcome, post, cancels=command.if_busy == "cancel")
 
     async def regenerate(
         self, owner: Owner, tier: Tier, here: Connection, command: Regenerate, post: Post
@@ -101,7 +100,7 @@ class Conversation:
         outcome = await self._accept(
             owner, tier, command.id, lambda: self._acceptor.regenerate(owner, here, command)
         )
-        await self._accepted(owner, here, outcome, post)
+        await self._accepted(owner, here, outcome, post, cancels=False)
 
     async def cancel(self, owner: Owner, command: Cancel) -> None:
         """Stop a run; the answer is its `done`. A send id that is not known yet is remembered.
@@ -167,7 +166,13 @@ class Conversation:
         return outcome
 
     async def _accepted(
-        self, owner: Owner, here: Connection, outcome: Accepted | Duplicate, post: Post
+        self,
+        owner: Owner,
+        here: Connection,
+        outcome: Accepted | Duplicate,
+        post: Post,
+        *,
+        cancels: bool,
     ) -> None:
         run = outcome.run
         if isinstance(outcome, Duplicate):
@@ -181,14 +186,37 @@ class Conversation:
         live = self._live.open(owner, run)
         if not outcome.ahead or live.cancelled:
             self._starter.start(live)
-        else:
-            await self._recovery.revive(owner, run.session_id)
+            await self._tell_accepted(live, here, post)
+            return
+        # Begins when the frame has been handed over, and does not wait for a slow reader to take it.
+        ahead = outcome.ahead if cancels else ()
+        clearing = asyncio.create_task(self._clear_the_way(owner, run.session_id, ahead))
+        try:
+            await self._tell_accepted(live, here, post)
+        finally:
+            await clearing
+
+    async def _tell_accepted(self, live: LiveRun, here: Connection, post: Post) -> None:
         with suppress(GoneError):  # what was accepted is answered, whoever reads it
-            await post(_accepted_answer(run, duplicate=None))
+            await post(_accepted_answer(live.run, duplicate=None))
             self._live.follow(live.feed, here.connection_id, after=0)
 
+    async def _clear_the_way(self, owner: Owner, session_id: str, stopped: Sequence[str]) -> None:
+        """Let a run that waits have its turn; if that fails it goes on waiting, as its client was told.
+
+        Args:
+            owner: whose run it is.
+            session_id: of the session.
+            stopped: what is ahead of it and shall not be.
+        """
+        try:
+            for ahead in stopped:
+                await self._stop_or_log(owner, ahead)
+            await self._recovery.revive(owner, session_id)
+        except StorageError:
+            log.warning("run not taken up", extra={"session_id": session_id})
+
     async def _stop_or_log(self, owner: Owner, run_id: str) -> None:
-        """Stop a run to make way; if that fails the accepted one waits, and its client was told so."""
         try:
             await self._stop(owner, run_id)
         except StorageError:

@@ -9,7 +9,7 @@ import pytest
 from gateway.runs.transport import GoneError
 from gateway.tenants.tier import Tier
 from gateway.wire.answers import Answer
-from gateway.wire.commands import Cancel, Regenerate, Resume, Send
+from gateway.wire.commands import Cancel, Regenerate, Resume, Send, Subscribe
 from gateway.wire.errors import (
     BadRequestError,
     BusyError,
@@ -299,6 +299,62 @@ async def test_cancel_stops_what_is_ahead(chat: Exchange) -> None:
     reasons = [chat.done(run_id(ANNA, f"s{number}"))["reason"] for number in (1, 2, 3)]
     assert reasons == ["cancelled", "cancelled", "stop"]
     assert [each.messages[-1].content for each in chat.model.requests] == ["first", "third"]
+
+
+async def test_what_is_ahead_stops_however_slow_the_connection_is(chat: Exchange) -> None:
+    session, _ = await busy(chat)
+    chat.transport.full.add("c2")
+    command = a_send("s2", session_id=session, if_busy="cancel")
+    sending = asyncio.create_task(
+        chat.conversation.send(ANNA, TIER, at("c2"), command, chat.post("c2"))
+    )
+    async with asyncio.timeout(5):
+        while run_id(ANNA, "s2") not in chat.starter.started:
+            await asyncio.sleep(0.001)
+    await chat.settle()
+    assert chat.done(run_id(ANNA, "s1"))["reason"] == "cancelled"
+    assert not sending.done()
+    chat.transport.full.clear()
+    chat.transport.drain("c2")
+    await sending
+    assert next(each["type"] for each in chat.transport.answers("c2")) == "accepted"
+    assert chat.done(run_id(ANNA, "s2"), "c2")["reason"] == "stop"
+
+
+@pytest.mark.parametrize("if_busy", ["queue", "cancel"])
+async def test_accepted_comes_before_what_a_subscriber_reads_of_it(
+    chat: Exchange, if_busy: str
+) -> None:
+    session, more = await busy(chat)
+    await chat.following.subscribe(
+        ANNA, at("c2"), Subscribe(type="subscribe", session_id=session), chat.post("c2")
+    )
+    more.set()  # the active run ends about now
+    command = a_send("s2", session_id=session, if_busy=if_busy)
+    await chat.conversation.send(ANNA, TIER, at("c2"), command, chat.post("c2"))
+    await chat.settle()
+    its = [
+        each["type"]
+        for each in chat.transport.answers("c2")
+        if each.get("run_id") == run_id(ANNA, "s2")
+    ]
+    assert its[0] == "accepted"
+    assert chat.done(run_id(ANNA, "s2"), "c2")["reason"] == "stop"
+
+
+@pytest.mark.parametrize("if_busy", ["queue", "cancel"])
+async def test_a_store_that_refuses_then_does_not_undo_the_acceptance(
+    chat: Exchange, if_busy: str
+) -> None:
+    session, more = await busy(chat)
+    chat.store.refuse("sessions.get")
+    await chat.send("second", id="s2", session_id=session, if_busy=if_busy)
+    assert [each["type"] for each in chat.transport.answers("c1") if each.get("id") == "s2"] == [
+        "accepted"
+    ]
+    more.set()
+    await chat.settle()
+    assert chat.done(run_id(ANNA, "s2"))["reason"] == "stop"
 
 
 async def test_what_is_ahead_stops_also_when_the_connection_is_gone(chat: Exchange) -> None:
