@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar
 
@@ -44,16 +44,23 @@ class BrokenPromiseError(AssertionError):
         found: which, and how.
     """
 
-    def __init__(self, found: list[Broken]) -> None:
+    def __init__(self, found: Sequence[Broken]) -> None:
         super().__init__("\n".join(map(str, found[:5])))
         self.found = found
 
 
 class PromiseMachine(RuleBasedStateMachine):
-    """Clients, devices, processes, a store and a model; `in_world` says of which kind."""
+    """Clients, devices, processes, a store and a model; `in_world` says of which kind.
+
+    Attributes:
+        lived: how many examples have come to their end.
+        broken: what any of them has found.
+    """
 
     open_world: ClassVar[OpenWorld]
     patience_s: ClassVar[float] = 0.0
+    lived: ClassVar[int] = 0
+    broken: ClassVar[tuple[Broken, ...]] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +100,12 @@ class PromiseMachine(RuleBasedStateMachine):
                 await self.world.aclose()
             self._be_patient(ENGINE_S)
             found = broken(self.world.history(await self.world.read_stored()))
+        self._break_on(found)
+        type(self).lived += 1
+
+    def _break_on(self, found: list[Broken]) -> None:
         if found:
+            type(self).broken += tuple(found)
             raise BrokenPromiseError(found)
 
     def _be_patient(self, seconds: float) -> None:
@@ -118,8 +130,7 @@ class PromiseMachine(RuleBasedStateMachine):
         """Raise as soon as something was heard that breaks a promise."""
         if len(self.world.happenings) != self.judged:
             self.judged = len(self.world.happenings)
-            if found := broken(self.world.history()):
-                raise BrokenPromiseError(found)
+            self._break_on(broken(self.world.history()))
 
     async def _idle(self) -> None:
         if self.patience_s:

@@ -6,18 +6,20 @@ PROMISES_TIMES=20 tries twenty times as much; PROMISES_SEED=7 begins elsewhere.
 import os
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
 
 from storage.repositories import SharedStore
 from storage.sqlite.store import open_store
 from tests.engines.processes import Engine
-from tests.promises.machine import OpenWorld, PromiseMachine, in_world, profile
+from tests.promises.machine import BrokenPromiseError, OpenWorld, PromiseMachine, in_world, profile
 from tests.promises.memory import Backend, MemoryStore
 from tests.promises.patient_time import engines_waited_for
 from tests.promises.worlds import ManyProcesses, OneProcess
@@ -73,14 +75,16 @@ def run(
 
 
 def run_on_an_engine(open_world: OpenWorld, *, examples: int) -> None:
-    """Try each example alone: threads and sockets never do the same twice, of which Hypothesis complains.
-
-    The first of each two is the simplest there is, the second is random.
-    """
+    """Begin elsewhere when Hypothesis complains: threads and sockets do not do the same twice."""
     machine = in_world(open_world, patience_s=PATIENCE_S)
-    with engines_waited_for():
-        for number in range(profile(examples)):
-            run(machine, examples=2, steps=40, shrink=False, first_seed=SEED * 1_000 + number)
+    seeds = count(SEED * 1_000)
+    while machine.lived < profile(examples):
+        try:
+            with engines_waited_for():
+                run(machine, examples=profile(examples), steps=40, first_seed=next(seeds))
+        except Flaky as exc:
+            if machine.broken:
+                raise BrokenPromiseError(machine.broken) from exc
 
 
 @pytest.mark.parametrize("world", [one_process, many_processes], ids=lambda each: each.__name__)
