@@ -433,8 +433,9 @@ async def test_a_run_that_ends_out_of_turn_leaves_the_line(shared_store: SharedS
     first = await running(shared_store, send("first", new=True))
     second = await accept(shared_store, send("second", if_busy="queue"))
     third = await accept(shared_store, send("third", if_busy="queue"))
+    await runs.cancel(second.run_id, now=NOW)
     await runs.claim(second.run_id, claimed_by="claim", lease_until=LEASE)
-    assert await runs.finish(completion(second, end="error", content=None)) is None
+    assert await runs.finish(completion(second, end="cancelled", content=None)) is None
 
     assert await runs.finish(completion(first)) == third
 
