@@ -1,5 +1,6 @@
 """Whose identity still holds, of the connections that read a run in another process."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 from gateway.identity.principal import AUTH_GRACE_S
@@ -9,6 +10,8 @@ from storage.repositories import Connections
 
 ASK_AGAIN_S = 5.0
 """How soon the record of a connection is read again that had not been renewed, or could not be read."""
+
+log = logging.getLogger(__name__)
 
 
 class Identities:
@@ -27,6 +30,7 @@ class Identities:
         self._clock = clock
         self._renewed_until: dict[str, float] = {}
         self._ask_after: dict[str, float] = {}
+        self._ask_nobody_before = 0.0
 
     async def holding(self, readers: Sequence[RunReader]) -> list[RunReader]:
         """Return those whose identity holds, or has not been over for longer than the grace.
@@ -41,7 +45,7 @@ class Identities:
             return True
         if now < self._renewed_until.get(name, 0.0) + AUTH_GRACE_S:
             return True
-        if now < self._ask_after.get(name, 0.0):
+        if now < max(self._ask_after.get(name, 0.0), self._ask_nobody_before):
             return False
         self._ask_after[name] = now + ASK_AGAIN_S
         self._renewed_until[name] = await self._expiry(name)
@@ -50,6 +54,10 @@ class Identities:
     async def _expiry(self, connection_id: str) -> float:
         try:
             connection = await self._connections.get(connection_id)
-        except StorageError:
+        except (
+            StorageError
+        ):  # it may have hung, and a beat that waits for eight of those comes too late
+            self._ask_nobody_before = self._clock() + ASK_AGAIN_S
+            log.warning("a renewal cannot be looked up", extra={"connection_id": connection_id})
             return 0.0
         return connection.auth_expires_at if connection is not None else 0.0

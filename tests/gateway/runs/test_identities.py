@@ -87,13 +87,17 @@ async def test_a_connection_that_is_closed_has_none(house: House) -> None:
     assert not await house.holds()
 
 
-async def test_nobody_is_let_in_because_the_records_cannot_be_read(house: House) -> None:
+async def test_nobody_is_let_in_because_the_records_cannot_be_read(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
     await house.save(at("c1", auth_expires_at=UNTIL + 900))
     house.failing = True
     house.now = OVER
-    assert not await house.holds()
+    assert not await house.holds("c1")
+    assert not await house.holds("c2")
     house.failing = False
-    assert not await house.holds()
-    assert house.reads == 1, "the beat waits for each read"
+    assert not await house.holds("c1")
+    assert house.reads == 1, "a beat waits for each read"
+    assert [record.message for record in caplog.records] == ["a renewal cannot be looked up"]
     house.now += ASK_AGAIN_S
     assert await house.holds()
