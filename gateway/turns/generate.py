@@ -188,8 +188,7 @@ class Generator:
                     if attempt.first_delta is None:
                         attempt.first_delta = self._monotonic()
                     live.emit(events)
-                    if gap := self._coalescing.gap_s:
-                        await asyncio.sleep(gap)
+                    await self._coalescing.wait()
 
     def _usage(self, attempt: _Attempt, outcome: Outcome) -> Usage | None:
         """Return what the reply cost; `None` when the model was not asked, or would not answer."""
