@@ -7,18 +7,14 @@ from collections.abc import Callable, Sequence
 from gateway.frames.pace import Pace
 from gateway.frames.pack import LoggedEvent, entries, events_frame, merged
 from gateway.frames.spill import Spill, split_text_event
+from gateway.runs.appender import Appender
 from gateway.runs.feed import Feed
 from gateway.runs.transport import Transport
 from gateway.wire.events import CONTENT_DELTA_HEAD
 from gateway.wire.limits import SPILL_ABOVE_BYTES
-from storage.errors import StorageError, StorageUnavailableError
+from storage.errors import StorageError
 from storage.records import BlobRef, Context, LogEntry, Owner, Run
 from storage.repositories import RunLog
-
-VOLATILE_AFTER_S = 2.0
-"""For how long a log may refuse, or say nothing, before the answer is shown without being logged."""
-
-RETRY_LOG_EVERY_S = 0.1
 
 
 class LiveRun:
@@ -62,7 +58,9 @@ class LiveRun:
         self.forgotten = False
         self.started = False
         self.sealed = False
-        self._log = log
+        self._appender = Appender(
+            log, claimed_by=claimed_by, kept=self._kept, gave_up=self._turn_volatile, lost=self.seal
+        )
         self._spill_until = spill_until
         self._pace = pace
         self._flush_due: asyncio.TimerHandle | None = None
@@ -70,11 +68,6 @@ class LiveRun:
         self._unpaced_bytes = 0
         self._unnumbered: deque[bytes] = deque()
         self._spilling: asyncio.Task[None] | None = None
-        self._unkept: deque[LogEntry] = deque()
-        self._outstanding = 0
-        self._asked_at = 0.0
-        self._refusing_since: float | None = None
-        self._silence: asyncio.TimerHandle | None = None
         self._settling: asyncio.Event | None = None
         self._stop: Callable[[], object] | None = None
 
@@ -144,7 +137,7 @@ class LiveRun:
     async def settle(self) -> None:
         """Wait until every emitted event is logged, or can be no more (`volatile`, `sealed`).
 
-        Bounded by `VOLATILE_AFTER_S` and the time a blob store may take. Cancelling is safe.
+        Bounded by `appender.VOLATILE_AFTER_S` and the time a blob store may take. Cancelling is safe.
         """
         self._settling = asyncio.Event()
         self._flush_if_paced()
@@ -212,9 +205,7 @@ class LiveRun:
 
     def _is_writing(self) -> bool:
         """Whether something is on its way to the log or the blob store, or is refused by the log."""
-        if self._spilling is not None:
-            return True
-        return not self.volatile and (self._outstanding > 0 or self._refusing_since is not None)
+        return self._spilling is not None or not self._appender.is_done
 
     # Numbering
 
@@ -256,84 +247,19 @@ class LiveRun:
         if self.volatile:
             self.feed.advance(self.last_seq)
             return
-        entry = LogEntry(
-            run_id=self.run.run_id, first=first, last=self.last_seq, body=body, blob=blob
+        self._appender.append(
+            LogEntry(run_id=self.run.run_id, first=first, last=self.last_seq, body=body, blob=blob)
         )
-        self._unkept.append(entry)
-        if self._refusing_since is None:
-            self._submit(entry)
 
     # Logging
 
-    def _submit(self, entry: LogEntry) -> None:
-        if not self._outstanding:
-            self._asked_at = asyncio.get_running_loop().time()
-            if self._silence is None:
-                self._look_for_silence(VOLATILE_AFTER_S)
-        self._outstanding += 1
-        self._log.append(entry, claimed_by=self.claimed_by, acknowledge=self._acknowledged)
-
-    def _acknowledged(self, error: StorageError | None) -> None:
-        self._outstanding -= 1
-        if self.sealed:
-            return
-        if error is not None and not isinstance(error, StorageUnavailableError):
-            self.seal()
-            return
-        if self.volatile:  # it comes too late
-            return
-        if error is None:
-            self.feed.advance(self._unkept.popleft().last)
-            if self._outstanding:
-                self._asked_at = asyncio.get_running_loop().time()
-        elif self._refusing_since is None:
-            self._refusing_since = self._asked_at  # a log that hangs takes seconds to refuse
-        if self._refusing_since is None:
-            self._flush_if_paced()
-            self._check_settled()
-        elif not self._outstanding:
-            self._go_on(refused=error is not None)
-
-    def _go_on(self, *, refused: bool) -> None:
-        """Go on after a refusal, once nothing is on its way to the log."""
-        loop = asyncio.get_running_loop()
-        assert self._refusing_since is not None
-        if not refused:
-            self._refusing_since = None
-            for entry in self._unkept:
-                self._submit(entry)
-            self._flush_if_paced()
-            self._check_settled()
-        elif loop.time() - self._refusing_since >= VOLATILE_AFTER_S:
-            self._turn_volatile()
-        else:
-            loop.call_later(RETRY_LOG_EVERY_S, self._submit, self._unkept[0])
-
-    def _look_for_silence(self, wait: float) -> None:
-        """Have somebody look whether the log still answers, in so many seconds.
-
-        One timer for all appends: the first sets it, and it goes when it finds nothing unanswered.
-        """
-        loop = asyncio.get_running_loop()
-        self._silence = loop.call_later(wait, self._give_up_if_silent, loop.time() + wait)
-
-    def _give_up_if_silent(self, due: float) -> None:
-        self._silence = None
-        since = self._refusing_since
-        if self.sealed or self.volatile or (not self._outstanding and since is None):
-            return
-        now = asyncio.get_running_loop().time()
-        since = self._asked_at if since is None else since
-        remaining = since + VOLATILE_AFTER_S - now
-        # If this comes late, the process stood still, and the answer waits behind this to be heard.
-        if remaining <= 0 and self._outstanding and now - due < RETRY_LOG_EVERY_S:
-            self._turn_volatile()
-        else:
-            self._look_for_silence(remaining if remaining > 0 else RETRY_LOG_EVERY_S)
+    def _kept(self, last: int) -> None:
+        self.feed.advance(last)
+        self._flush_if_paced()
+        self._check_settled()
 
     def _turn_volatile(self) -> None:
         self.feed.volatile_after = self.feed.kept
-        self._unkept.clear()
         self.feed.advance(self.last_seq)
         self._flush_if_paced()
         self._check_settled()
@@ -342,7 +268,7 @@ class LiveRun:
         """Somebody else ended this run: close upstream, post nothing more."""
         self.sealed = True
         del self.feed.events[self.feed.kept :]
-        self._unkept.clear()
+        self._appender.stop()
         self._unnumbered.clear()
         self._unpaced.clear()
         self._check_settled()
@@ -350,7 +276,7 @@ class LiveRun:
 
     def _is_settled(self) -> bool:
         # what has no number yet waits for a spill, or for its time
-        return not self._unkept and self._spilling is None and not self._unpaced
+        return self._appender.is_done and self._spilling is None and not self._unpaced
 
     def _check_settled(self) -> None:
         if self._settling is not None and self._is_settled():

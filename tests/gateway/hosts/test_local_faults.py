@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from gateway.account.account import Account
 from gateway.identity.verifier import TokenVerifier
-from gateway.runs import live_run
+from gateway.runs import appender
 from gateway.turns import finish
 from gateway.turns.reply import ReplyWriter
 from storage.blobs import files
@@ -156,7 +156,7 @@ async def test_on_a_read_only_disk_answers_are_shown_and_kept_when_it_is_well_ag
     writing: list[sqlite3.Connection],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(live_run, "VOLATILE_AFTER_S", 0.3)
+    monkeypatch.setattr(appender, "VOLATILE_AFTER_S", 0.3)
     monkeypatch.setattr(finish, "RETRIES_S", (0.1,))
     gate, large = asyncio.Event(), "more" * 5_000
     puppet.says_to("Hi", *reply("Once ", gate, large))

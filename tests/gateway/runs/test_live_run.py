@@ -6,7 +6,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from gateway.runs.live_run import RETRY_LOG_EVERY_S, VOLATILE_AFTER_S
+from gateway.runs.appender import RETRY_LOG_EVERY_S, VOLATILE_AFTER_S
 from gateway.wire.events import ContentDone, Done, ToolCallDelta, content_delta
 from gateway.wire.limits import MESSAGE_BYTES, SPILL_ABOVE_BYTES
 from tests.gateway.runs.fakes import NOW, Surroundings, a_run, text_of

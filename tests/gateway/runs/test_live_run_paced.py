@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway.frames.pace import Pace, PaceRules
-from gateway.runs.live_run import VOLATILE_AFTER_S
+from gateway.runs.appender import VOLATILE_AFTER_S
 from gateway.wire.events import ContentDone, Done, Emotion, Started, content_delta
 from tests.gateway.runs.fakes import Surroundings, text_of
 from tests.gateway.runs.virtual_time import idle

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.runs import live_run
+from gateway.runs import appender
 from gateway.turns import coalescing
 from gateway.wire.commands import Resume
 from storage.errors import LogSlotTakenError, StorageUnavailableError, UnstorableTextError
@@ -519,8 +519,8 @@ async def test_a_run_that_was_claimed_by_another_is_not_generated(tmp_path: Path
 async def test_a_log_that_kept_what_it_seemed_to_refuse_still_ends_the_answer(
     chat: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_run, "VOLATILE_AFTER_S", 0.0)
-    monkeypatch.setattr(live_run, "RETRY_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(appender, "VOLATILE_AFTER_S", 0.0)
+    monkeypatch.setattr(appender, "RETRY_LOG_EVERY_S", 0.0)
     log = chat.store.inner._journal
     real = log.append
 
@@ -539,8 +539,8 @@ async def test_a_log_that_kept_what_it_seemed_to_refuse_still_ends_the_answer(
 async def test_a_log_that_refuses_shows_the_answer_and_says_that_it_is_not_saved(
     chat: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_run, "VOLATILE_AFTER_S", 0.0)
-    monkeypatch.setattr(live_run, "RETRY_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(appender, "VOLATILE_AFTER_S", 0.0)
+    monkeypatch.setattr(appender, "RETRY_LOG_EVERY_S", 0.0)
     log = chat.store.inner._journal
     real = log.append
 
