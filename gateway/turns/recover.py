@@ -56,15 +56,13 @@ class Recovery:
         Args:
             unfinished: what `EmbeddedStore.unfinished` tells.
         """
-        for owner, run in unfinished:  # so that it counts, and can be followed, while it waits
-            if run.state == "queued":
+        for owner, run in unfinished:
+            if run.state == "queued":  # so that it counts, and can be followed, while it waits
                 self._live.open(owner, run)
         taken_up: set[tuple[Owner, str]] = set()
-        for (
-            owner,
-            run,
-        ) in unfinished:  # in the order of each session: its later runs follow its first
-            if (owner, run.session_id) not in taken_up:
+        for owner, run in unfinished:
+            # What waits follows the first of its session, unless it was claimed to be ended out of turn.
+            if (owner, run.session_id) not in taken_up or run.state == "running":
                 taken_up.add((owner, run.session_id))
                 await self._take_up_or_log(owner, run)
         if unfinished:

@@ -189,6 +189,26 @@ async def test_what_waits_counts_and_can_be_followed(tmp_path: Path, no_waits: N
         assert [each["state"] for each in told] == ["queued", "queued"]
 
 
+async def test_a_run_that_died_while_it_was_ended_out_of_turn_keeps_nobody_waiting(
+    tmp_path: Path, no_waits: None
+) -> None:
+    async with exchange(tmp_path) as chat:
+        chat.model.scripts = [half()]
+        session = (await chat.send("first", id="s1"))["session_id"]
+        await chat.model.asked.wait()
+        chat.starter.holding = True
+        for number in (2, 3):
+            await chat.send(f"m{number}", id=f"s{number}", session_id=session, if_busy="queue")
+        runs, second = chat.store.inner.of(ANNA).runs, run_id(ANNA, "s2")
+        await runs.cancel(second, now=chat.now)
+        await runs.claim(second, claimed_by="the dead one", lease_until=chat.now + 10)
+    async with exchange(tmp_path) as chat:
+        await chat.recovery.at_start(await chat.store.unfinished())
+        await chat.settle()
+        ends = [(await chat.row(run_id(ANNA, f"s{number}"))).end for number in (1, 2, 3)]
+        assert ends == ["interrupted", "cancelled", "stop"]
+
+
 async def test_a_clock_that_was_set_back_does_not_change_what_is_taken_up_first(
     tmp_path: Path, no_waits: None
 ) -> None:
