@@ -6,16 +6,16 @@ from types import TracebackType
 from typing import Final
 
 READS_PER_S: Final = 2_000
-"""How often a process reads from providers, all its answers together, once these are many."""
+"""How often a process reads from providers, from ten answers on and up to 180 at once."""
 
 SHORTEST_S: Final = 0.005
-"""A shorter wait is not worth its timer: up to ten answers are read whenever something comes."""
+"""So short a wait is not worth its timer: up to ten answers are read whenever something comes."""
 
-LONGEST_S: Final = 0.1
+LONGEST_S: Final = 0.09
 """However many they are, each answer moves ten times a second."""
 
 TICK_S: Final = 0.01
-"""Waits end together, so often: what is read at one moment is logged by one write."""
+"""Waits end together, each at the tick that is nearest: what is read at one moment is logged by one write."""
 
 
 class Coalescing:
@@ -38,9 +38,9 @@ class Coalescing:
 
     @property
     def gap_s(self) -> float:
-        """Seconds that an answer waits after a piece of text; 0.0 for not at all."""
+        """Seconds that an answer waits after a piece of text, on average; 0.0 for not at all."""
         gap = self._answers / READS_PER_S
-        return 0.0 if gap < SHORTEST_S else min(gap, LONGEST_S)
+        return 0.0 if gap <= SHORTEST_S else min(gap, LONGEST_S)
 
     async def wait(self) -> None:
         """Wait until it is time to read on; returns at once while few answers stream."""
@@ -48,7 +48,8 @@ class Coalescing:
         if not gap:
             return
         loop = asyncio.get_running_loop()
-        number = math.ceil((loop.time() + gap) / TICK_S)
+        now = loop.time()
+        number = max(round((now + gap) / TICK_S), math.ceil(now / TICK_S))
         tick = self._ticks.get(number)
         if tick is None:
             tick = self._ticks[number] = asyncio.Event()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 
 from gateway.runs.beat import LEASE_S
@@ -180,13 +180,14 @@ class Generator:
         attempt.prompt = build_prompt(self._rules.system_text(context.character), context)
         request = ModelRequest(messages=attempt.prompt, function=self._function)
         async with aclosing(self._model.stream(request)) as stream:
-            with self._coalescing:
+            with ExitStack() as streaming:
                 async for parts in stream:
                     events = attempt.writer.read(parts)
                     if not events:
                         continue
                     if attempt.first_delta is None:
                         attempt.first_delta = self._monotonic()
+                        streaming.enter_context(self._coalescing)
                     live.emit(events)
                     await self._coalescing.wait()
 

@@ -17,7 +17,7 @@ def streaming(coalescing: Coalescing, answers: int) -> ExitStack:
 
 @pytest.mark.parametrize(
     ("answers", "gap_s"),
-    [(0, 0.0), (1, 0.0), (9, 0.0), (10, 0.005), (100, 0.05), (200, 0.1), (5_000, 0.1)],
+    [(0, 0.0), (1, 0.0), (10, 0.0), (11, 0.0055), (100, 0.05), (180, 0.09), (5_000, 0.09)],
 )
 def test_few_answers_wait_for_nothing_and_many_share_the_reads(answers: int, gap_s: float) -> None:
     coalescing = Coalescing()
@@ -28,7 +28,7 @@ def test_few_answers_wait_for_nothing_and_many_share_the_reads(answers: int, gap
 
 def test_an_answer_that_fails_counts_no_more() -> None:
     coalescing = Coalescing()
-    with streaming(coalescing, 9):
+    with streaming(coalescing, 10):
         with pytest.raises(OSError, match="cut"), coalescing:
             raise OSError("cut")
         assert coalescing.gap_s == 0.0
@@ -50,7 +50,7 @@ async def test_many_answers_go_on_together_and_not_too_soon() -> None:
     async def answer(number: int) -> None:
         began = loop.time()
         await coalescing.wait()
-        assert loop.time() - began >= LONGEST_S - TICK_S / 100
+        assert loop.time() - began >= LONGEST_S - TICK_S
         went_on.append((began, number))
 
     with streaming(coalescing, 300):

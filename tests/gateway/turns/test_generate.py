@@ -115,6 +115,26 @@ async def test_among_many_answers_the_first_text_waits_for_nothing_and_stop_stop
     assert chat.model.closed == 1
 
 
+async def test_an_answer_that_waits_for_its_first_word_slows_no_other(
+    chat: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coalescing, "READS_PER_S", 1e-3)
+    monkeypatch.setattr(coalescing, "SHORTEST_S", 1e3)  # one answer is read at once, two are not
+    monkeypatch.setattr(coalescing, "LONGEST_S", 1e6)
+    speaks = asyncio.Event()
+    chat.model.scripts = [[speaks, *reply("Late")], reply("Soon")]
+    late = await chat.send(id="s1")
+    await chat.model.asked.wait()
+    soon = await chat.send(id="s2")
+    await wait_for(chat, soon["run_id"], "Soon")
+    async with asyncio.timeout(5):
+        while chat.events(soon["run_id"])[-1]["type"] != "done":
+            await asyncio.sleep(0.001)
+    speaks.set()
+    await chat.settle()
+    assert chat.text(late["run_id"]) == "Late"
+
+
 async def test_what_the_model_left_out_gets_its_default(chat: Exchange) -> None:
     chat.model.scripts = [[[FieldDelta("content", "Hi")], [Finished("stop")]]]
     accepted = await chat.talk()
