@@ -19,9 +19,9 @@ UPLOAD: Final = HOUR
 TOMBSTONE: Final = HOUR
 """How long a cancel is remembered whose `send` has not come yet."""
 
-FORGOTTEN: Final = LOG + DAY
+FORGOTTEN: Final = LOG + 2 * DAY
 """From the deletion of a session: how long the ids of its messages are refused. An entry that a dying
-generation adds to a deleted log must not meet another run of that id."""
+generation adds to a deleted log, kept for `LOG` and a day, must not meet another run of that id."""
 
 TICKET: Final = MINUTE
 """How long a handshake ticket may be redeemed."""

@@ -106,10 +106,8 @@ class LiveRun:
 
     def interrupt(self) -> None:
         """Stop the generation without marking the run as cancelled (the process is going down)."""
-        stop, self._stop = (
-            self._stop,
-            None,
-        )  # a second time would cut off its closing of the upstream
+        # A second time would cut off its closing of the upstream.
+        stop, self._stop = self._stop, None
         if stop is not None:
             stop()
 

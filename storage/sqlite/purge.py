@@ -47,7 +47,7 @@ def delete_payloads(connection: sqlite3.Connection, payloads: Sequence[ExpiredPa
 
 
 def delete_expired(connection: sqlite3.Connection, now: float, limit: int) -> int:
-    """Delete up to `limit` expired logs, tickets and early cancels; return how many those were."""
+    """Delete up to `limit` expired logs, tickets and tombstones; return how many those were."""
     deleted = 0
     for statement in _DELETES:
         deleted += connection.execute(statement, (now, limit - deleted)).rowcount

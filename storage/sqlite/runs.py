@@ -15,9 +15,7 @@ from storage.records import (
 from storage.sqlite.accept import accept
 from storage.sqlite.journal import Journal
 from storage.sqlite.memories import add_memories
-from storage.sqlite.messages import (
-    add_reply,
-)
+from storage.sqlite.messages import add_reply
 from storage.sqlite.rows import Key, key_of, run_of
 from storage.sqlite.run_rows import (
     OLDEST_FIRST,
