@@ -1,7 +1,7 @@
 /** The open conversation: its turns from the history and from live runs, in order. */
 
 import { button, byId, make } from "./elements.js";
-import { memoriesSince } from "./memories.js";
+import { NotedMemories } from "./memories.js";
 import { onNeighbours, tellNeighbours } from "./neighbours.js";
 import { EndFollower, whenInView } from "./scrolling.js";
 import { Turn } from "./turn.js";
@@ -28,12 +28,14 @@ export class Conversation {
   #end = new EndFollower(byId("transcript"), byId("transcript").firstElementChild, byId("latest"));
   #opening = null; // what is being opened; answers for anything else come too late
   #loading = null; // settles when the history is shown, or cannot be
+  #noted; // the memories of the history's answers
   #unfollow = () => {};
 
   /** `heard`: `session(id)`, `changed()`, `memories()`, `memoryChip()`, `live(isLive)`. */
   constructor(client, heard) {
     this.#client = client;
     this.#heard = heard;
+    this.#noted = new NotedMemories(client);
     const cards = SUGGESTIONS.map(([text, why]) => {
       const wish = make("span", { lang: languageOf(text) }, text);
       return button("suggestion", () => this.send(text), wish, make("small", {}, why));
@@ -173,6 +175,7 @@ export class Conversation {
     try {
       const { items, next } = await this.#messages(sessionId, before);
       if (opening !== this.#opening) return;
+      if (!before) this.#noted = new NotedMemories(this.#client);
       waiting.remove();
       this.#end.keeping(() => this.#merge(items));
       this.#loadOlder = () => this.#load(opening, next);
@@ -219,7 +222,7 @@ export class Conversation {
 
   /** Show what was remembered from stored answers, oldest first, as live ones show it. */
   async #recall([oldest, ...others]) {
-    const memories = await memoriesSince(this.#client, oldest.created_at);
+    const memories = await this.#noted.since(oldest.created_at);
     for (const { message_id: id } of [oldest, ...others]) {
       const turn = memories.has(id) && this.#turns.find((each) => each.replyId === id);
       if (turn) turn.reply.recall(memories.get(id));
@@ -228,6 +231,7 @@ export class Conversation {
 
   /** A memory is forgotten: what shows it is not there any more. */
   forget(memoryId) {
+    this.#noted = new NotedMemories(this.#client);
     for (const chip of this.#box.querySelectorAll(`[data-memory="${CSS.escape(memoryId)}"]`)) chip.remove();
   }
 
@@ -288,6 +292,7 @@ export class Conversation {
       const isEnough = (messages) => !isStored || messages.some(isKnown);
       const { items } = await this.#messages(this.#sessionId, undefined, isEnough);
       if (opening !== this.#opening) return;
+      this.#noted = new NotedMemories(this.#client);
       // What has come while the history was being read is newer than what that says.
       const isOld = (turn) => !turn.isLive && turn.reply.shown === shown.get(turn);
       this.#merge(items, (turn, reply) => isOld(turn) && turn.replyId !== reply.message_id);

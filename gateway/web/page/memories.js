@@ -6,21 +6,37 @@ import { languageOf, whenWas } from "./words.js";
 
 const MOST = 1_000; // memories that are read for the answers of an old conversation
 
-/** Get the memories of the time since then, as a map from the answer that noted them. */
-export async function memoriesSince(client, time) {
-  const noted = new Map();
-  let before;
-  let count = 0;
-  try {
-    do {
-      const { items, next } = await client.memories({ before, limit: 100 });
-      const since = items.filter((item) => item.created_at >= time);
-      for (const item of since) noted.set(item.message_id, [item, ...(noted.get(item.message_id) ?? [])]);
-      count += items.length;
-      before = since.length === items.length && count < MOST ? next : undefined;
-    } while (before);
-  } catch { /* the conversation is there without them */ }
-  return noted;
+/** The memories by the answer that noted them, read from the newest back as far as is asked for. */
+export class NotedMemories {
+  #client;
+  #noted = new Map();
+  #next;
+  #oldest = Infinity;
+  #left = MOST;
+  #reading = Promise.resolve();
+
+  constructor(client) {
+    this.#client = client;
+  }
+
+  /** Get those since that time at least, as a map from the answer's id to its memories, oldest first. */
+  since(time) {
+    this.#reading = this.#reading.then(() => this.#read(time));
+    return this.#reading;
+  }
+
+  async #read(time) {
+    try {
+      while (this.#oldest >= time && this.#left > 0) {
+        const { items, next } = await this.#client.memories({ before: this.#next, limit: 100 });
+        for (const item of items) this.#noted.set(item.message_id, [item, ...(this.#noted.get(item.message_id) ?? [])]);
+        this.#next = next;
+        this.#oldest = items.at(-1)?.created_at ?? -Infinity;
+        this.#left = next ? this.#left - items.length : 0;
+      }
+    } catch { /* the conversation is there without them */ }
+    return this.#noted;
+  }
 }
 
 export class Memories {
