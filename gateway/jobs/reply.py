@@ -107,8 +107,8 @@ class ReplyJob:
     async def _already_claimed(self, owner: Owner, run_id: str) -> None:
         """The invocation was repeated. If the first one died, the run is to be ended, not begun again."""
         run = await self._store.of(owner).runs.get(run_id)
-        if run is not None and run.state != "ended":
-            await self._recovery.revive(owner, run.session_id)
+        if run is not None:
+            await self._recovery.revive_met(owner, run)
 
     async def _generate(self, live: LiveRun, beat: Beat, deadline: float) -> Run | None:
         loop = asyncio.get_running_loop()

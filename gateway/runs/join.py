@@ -81,7 +81,7 @@ class SharedResumer:
             return await self._replayer.replay(owner, run)
         now = self._clock()
         if run.state == "running" and run.lease_until <= now:
-            return Elsewhere(session_id=run.session_id)
+            return Elsewhere(run=run)
         if not _reads(run, reader):
             raise RateLimitedError("Too many connections read this answer.")
         return Joined(

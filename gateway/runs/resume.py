@@ -13,9 +13,13 @@ from storage.repositories import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elsewhere:
-    """A run that nobody who can be asked generates: it waits, or its generation died."""
+    """A run that nobody who can be asked generates: it waits, or its generation died.
 
-    session_id: str
+    Attributes:
+        run: as the store said it is.
+    """
+
+    run: Run
 
 
 class Resumer:
@@ -54,7 +58,7 @@ class Resumer:
         if found is not None:
             return found
         if run.state != "ended":
-            return Elsewhere(session_id=run.session_id)
+            return Elsewhere(run=run)
         return await self._replayer.replay(owner, run)
 
     async def subscribe(

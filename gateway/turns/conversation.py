@@ -234,7 +234,7 @@ class Conversation:
             live.cancel()
             self._starter.start(live)
         elif run is not None and run.state == "running" and run.lease_until <= self._clock():
-            await self._recovery.revive(owner, run.session_id)
+            await self._recovery.revive_met(owner, run)
 
 
 def _accepted_answer(run: Run, *, duplicate: bool | None) -> AcceptedAnswer:

@@ -136,8 +136,11 @@ class Following:
         match found:
             case Joined(overdue=True):
                 await self._recovery.revive(owner, found.session_id)
-            case Elsewhere() | Replayable(state="queued"):
+            case Replayable(state="queued"):
                 await self._recovery.revive(owner, found.session_id)
+                found = await self._finder.find(owner, run_id, here, after=after)
+            case Elsewhere():
+                await self._recovery.revive_met(owner, found.run)
                 found = await self._finder.find(owner, run_id, here, after=after)
         if isinstance(found, Elsewhere):
             raise StorageUnavailableError

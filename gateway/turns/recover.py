@@ -83,6 +83,24 @@ class Recovery:
         if run.state == "queued" or self._live.find(owner, run.run_id) is None:
             await self._take_up(owner, run)
 
+    async def revive_met(self, owner: Owner, run: Run) -> None:
+        """Take up a run that somebody has met, if nobody generates it; one that waits: see `revive`.
+
+        It need not be its session's first: what is cancelled while it waits is claimed out of turn, to be
+        ended, and that process may have died.
+
+        Args:
+            owner: whose run it is.
+            run: as the store said it is.
+
+        Raises:
+            StorageError: the store refuses.
+        """
+        if run.state == "queued":
+            await self.revive(owner, run.session_id)
+        elif run.state == "running" and self._live.find(owner, run.run_id) is None:
+            await self._take_up(owner, run)
+
     async def _first(self, owner: Owner, session_id: str) -> Run | None:
         its = self._store.of(owner)
         session = await its.sessions.get(session_id)

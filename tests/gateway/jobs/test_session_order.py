@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from gateway.runs.beat import LEASE_S
 from tests.gateway.jobs.deployment import Deployment
 from tests.gateway.jobs.test_reply_job import held, until
 from tests.gateway.runs.fakes import ANNA
@@ -67,3 +70,45 @@ async def test_a_start_before_its_turn_begins_nothing(aws: Deployment) -> None:
     gate.set()
     await running
     assert aws.done(waiting)["reason"] == "stop"
+
+
+async def until_kept_alive(aws: Deployment, run_id: str) -> None:
+    """Wait for a beat under the clock as it is now."""
+    async with asyncio.timeout(10):
+        while (await aws.run(run_id)).lease_until <= aws.clock():
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("met_by", ["the platform, again", "a resume", "another cancel"])
+async def test_a_waiting_run_whose_process_died_ending_it_is_ended_by_who_meets_it(
+    aws: Deployment, met_by: str
+) -> None:
+    session_id = await a_session(aws)
+    gate = held(aws, "One")
+    active = (await aws.send("s2", session_id=session_id))["run_id"]
+    running = aws.carrying_out()
+    await until(lambda: aws.text(active) == "One")
+    aws.clock.now += 1
+    dead = (await aws.send("s3", session_id=session_id, if_busy="queue"))["run_id"]
+    aws.clock.now += 1
+    last = (await aws.send("s4", session_id=session_id, if_busy="queue"))["run_id"]
+    await aws.cancel(dead)
+    assert aws.invocations.asked == [(ANNA, dead)]
+    aws.invocations.asked.clear()
+    runs = aws.process().store.of(ANNA).runs
+    await runs.claim(dead, claimed_by="dead", lease_until=aws.clock() + LEASE_S)
+    aws.clock.now += LEASE_S + 1
+    await until_kept_alive(aws, active)
+    match met_by:
+        case "the platform, again":
+            await aws.process().reply.run(ANNA, dead, deadline=aws.clock() + 600)
+        case "a resume":
+            assert (await aws.resume(dead, here="c2"))["state"] == "ended"
+        case "another cancel":
+            await aws.cancel(dead)
+    assert (await aws.run(dead)).end == "cancelled"
+    assert (await aws.run(active)).state == "running"
+    gate.set()
+    await running
+    assert aws.text(active) == "One End."
+    assert aws.done(last)["reason"] == "stop"

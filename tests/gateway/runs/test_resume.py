@@ -114,7 +114,7 @@ async def test_a_queued_run_whose_session_may_be_gone_does_not_become_live(
     run = runs.keep(state="queued")
     runs.meanwhile = lambda: live.forget(ANNA, run.session_id)
     found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
-    assert found == Elsewhere(session_id=run.session_id)
+    assert found == Elsewhere(run=run)
     assert live.all() == []
     assert live.count(ANNA) == 0
 
@@ -205,6 +205,4 @@ async def test_a_claimed_run_that_is_not_here_is_said_to_be_elsewhere(
     resumer: Resumer, runs: Runs
 ) -> None:
     run = runs.keep(state="running")
-    assert await resumer.find(ANNA, "run-1", at("c1"), after=0) == Elsewhere(
-        session_id=run.session_id
-    )
+    assert await resumer.find(ANNA, "run-1", at("c1"), after=0) == Elsewhere(run=run)
