@@ -47,6 +47,7 @@ class Beat:
         self._clock = clock
         self._unread_run_s = unread_run_s
         self._known: dict[str, RunReader] = {}
+        self._heeded = 0
         self._missed = False
 
     async def run(self) -> None:
@@ -67,10 +68,11 @@ class Beat:
             subscribers = await self._subscribers.of(run.session_id, now=self._clock())
             for reader in await self._identities.holding(subscribers):
                 if reader.connection_id not in self._known:
+                    heeded = self._heeded
                     joined = await self._runs.join(run.run_id, reader, now=self._clock())
                     if joined is None:  # forgotten
                         return
-                    await self.heed(joined)
+                    await self._heed(joined, heeded)
                     if joined.state == "ended":
                         self._live.feed.follow(reader.connection_id, after=reader.after)
         except StorageError:  # they will ask, having heard nothing
@@ -82,9 +84,23 @@ class Beat:
         A run without readers is stopped when its time is over; only here, because HEAD alone knows whether
         somebody has come back.
         """
+        await self._heed(run, self._heeded)
+
+    async def _heed(self, run: Run, heeded: int) -> None:
+        """Do what HEAD asks, unless another was heeded since this one was asked for.
+
+        This one may be the older then: it would let go who has joined meanwhile. The next beat tells.
+
+        Args:
+            run: HEAD.
+            heeded: `_heeded` when it was asked for.
+        """
         if run.cancel_at is not None and not self._live.cancelled:
             self._live.cancel()
         holding = await self._identities.holding(run.readers)
+        if heeded != self._heeded:
+            return
+        self._heeded += 1
         readers = {reader.connection_id: reader for reader in holding}
         for gone in self._known.keys() - readers.keys():
             self._live.feed.unfollow(gone)
@@ -96,6 +112,7 @@ class Beat:
         end_if_unread(self._live, after_s=self._unread_run_s)
 
     async def _beat(self) -> None:
+        heeded = self._heeded
         try:
             run = await self._runs.beat(
                 self._live.run.run_id,
@@ -114,7 +131,7 @@ class Beat:
             if run is None:
                 self._live.forget()
             else:
-                await self.heed(run)
+                await self._heed(run, heeded)
 
     async def _report_gone(self) -> None:
         """Take out of HEAD the readers that a post has not reached, so that they can join again.

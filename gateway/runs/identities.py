@@ -1,5 +1,6 @@
 """Whose identity still holds, of the connections that read a run in another process."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
@@ -31,13 +32,16 @@ class Identities:
         self._renewed_until: dict[str, float] = {}
         self._ask_after: dict[str, float] = {}
         self._ask_nobody_before = 0.0
+        self._asking = asyncio.Lock()
 
     async def holding(self, readers: Sequence[RunReader]) -> list[RunReader]:
         """Return those whose identity holds, or has not been over for longer than the grace.
 
-        Whoever is not known to be renewed is left out; it may be among them the next time.
+        Whoever is not known to be renewed is left out; it may be among them the next time. Calls wait for
+        each other: who is being looked up for one is not left out by another.
         """
-        return [reader for reader in readers if await self._holds(reader)]
+        async with self._asking:
+            return [reader for reader in readers if await self._holds(reader)]
 
     async def _holds(self, reader: RunReader) -> bool:
         name, now = reader.connection_id, self._clock()
@@ -54,9 +58,8 @@ class Identities:
     async def _expiry(self, connection_id: str) -> float:
         try:
             connection = await self._connections.get(connection_id)
-        except (
-            StorageError
-        ):  # it may have hung, and a beat that waits for eight of those comes too late
+        except StorageError:
+            # It may have hung, and a beat that waits for eight of those comes too late.
             self._ask_nobody_before = self._clock() + ASK_AGAIN_S
             log.warning("a renewal cannot be looked up", extra={"connection_id": connection_id})
             return 0.0

@@ -35,6 +35,9 @@ class Head:
     connections: dict[str, Connection] = field(default_factory=dict)
     unsubscribed: list[str] = field(default_factory=list)
     failing: StorageError | None = None
+    subscribers: list[RunReader] = field(default_factory=list)
+    beat_takes_s: float = 0.0
+    look_up_takes_s: float = 0.0
 
     async def beat(
         self, run_id: str, *, claimed_by: str, lease_until: float, last_seq: int
@@ -42,6 +45,15 @@ class Head:
         if self.failing is not None:
             raise self.failing
         self.said.append((lease_until, last_seq))
+        as_it_was = self.run
+        await asyncio.sleep(self.beat_takes_s)
+        return as_it_was
+
+    async def of(self, session_id: str, *, now: float) -> list[RunReader]:
+        return self.subscribers
+
+    async def join(self, run_id: str, reader: RunReader, *, now: float) -> Run | None:
+        self.read(*self.readers, reader)
         return self.run
 
     async def leave(self, run_id: str, connection_id: str, *, nonce: str) -> None:
@@ -50,6 +62,7 @@ class Head:
         self.read(*(each for each in self.readers if (each.connection_id, each.nonce) != mine))
 
     async def get(self, connection_id: str) -> Connection | None:
+        await asyncio.sleep(self.look_up_takes_s)
         return self.connections.get(connection_id)
 
     async def remove(self, session_id: str, connection_id: str) -> None:
@@ -103,9 +116,10 @@ def house() -> House:
 
 
 @asynccontextmanager
-async def beating(house: House) -> AsyncIterator[None]:
-    task = asyncio.create_task(house.beat().run())
-    yield
+async def beating(house: House) -> AsyncIterator[Beat]:
+    beat = house.beat()
+    task = asyncio.create_task(beat.run())
+    yield beat
     task.cancel()
     await asyncio.wait({task})
 
@@ -241,6 +255,36 @@ async def test_a_reader_whose_identity_was_renewed_gets_the_rest(house: House) -
         house.say("b")
         await idle()
         assert house.text("c1") == "ab"
+
+
+async def test_a_beat_that_is_overtaken_lets_nobody_go(house: House) -> None:
+    house.say("a")
+    house.head.beat_takes_s = 1.0
+    house.head.subscribers = [reader("c1")]
+    async with beating(house) as beat:
+        await asyncio.sleep(A_BEAT)
+        await beat.welcome_subscribers()  # while a beat is on its way that knows no reader
+        await asyncio.sleep(3)
+        house.say("b")
+        await idle()
+        assert house.text("c1") == "ab"
+
+
+async def test_who_joins_while_another_is_looked_up_costs_nobody_its_place(house: House) -> None:
+    house.say("a")
+    house.head.read(reader("c1", until=NOW + 5))
+    async with beating(house) as beat:
+        await asyncio.sleep(A_BEAT)
+        house.head.connections["c1"] = at("c1", auth_expires_at=NOW + 900)
+        house.head.look_up_takes_s = 1.0
+        house.now = NOW + 5 + AUTH_GRACE_S
+        await asyncio.sleep(BEAT_EVERY_S)
+        house.head.subscribers = [reader("c2")]
+        await beat.welcome_subscribers()  # while a beat asks for the record of the first
+        await asyncio.sleep(3)
+        house.say("b")
+        await idle()
+        assert (house.text("c1"), house.text("c2")) == ("ab", "ab")
 
 
 async def test_a_cancel_stops_the_generation_once(house: House) -> None:

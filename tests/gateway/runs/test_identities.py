@@ -1,5 +1,6 @@
 """Whose identity holds: what readers said as they joined, and what their records say since."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 import pytest
@@ -9,6 +10,7 @@ from gateway.runs.identities import ASK_AGAIN_S, Identities
 from storage.errors import StorageUnavailableError
 from storage.records import Connection, RunReader
 from tests.gateway.runs.fakes import NOW, at
+from tests.gateway.runs.virtual_time import idle
 
 UNTIL = NOW + 100
 OVER = UNTIL + AUTH_GRACE_S
@@ -21,6 +23,7 @@ class House:
     records: dict[str, Connection] = field(default_factory=dict)
     now: float = NOW
     reads: int = 0
+    gate: asyncio.Event | None = None
     failing: bool = False
 
     def __post_init__(self) -> None:
@@ -28,6 +31,8 @@ class House:
 
     async def get(self, connection_id: str) -> Connection | None:
         self.reads += 1
+        if self.gate is not None:
+            await self.gate.wait()
         if self.failing:
             raise StorageUnavailableError("told to")
         return self.records.get(connection_id)
@@ -101,3 +106,13 @@ async def test_nobody_is_let_in_because_the_records_cannot_be_read(
     assert [record.message for record in caplog.records] == ["a renewal cannot be looked up"]
     house.now += ASK_AGAIN_S
     assert await house.holds()
+
+
+async def test_who_is_being_looked_up_is_left_out_by_nobody(house: House) -> None:
+    await house.save(at("c1", auth_expires_at=OVER + 900))
+    house.now, house.gate = OVER, asyncio.Event()
+    asking = [asyncio.create_task(house.holds()) for _ in range(3)]
+    await idle()
+    house.gate.set()
+    assert await asyncio.gather(*asking) == [True, True, True]
+    assert house.reads == 1
