@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
+from gateway.runs.identities import Identities
 from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.run_starter import RunStarter
@@ -131,16 +132,19 @@ class Conversation:
         Args:
             owner: whose session it was.
             session_id: of the session.
-            waiting: what waited elsewhere; nobody generates it any more, so its readers are told here.
+            waiting: what waited elsewhere; nobody generates it any more, so its readers are told here, if
+                their identity holds.
         """
         for live in self._live.forget(owner, session_id):
             live.forget()
             self._starter.start(live)
+        identities = Identities(self._store.connections, clock=self._clock)
         for run in waiting:
+            readers = await identities.holding(run.readers)
             live = self._live.open(owner, run)
             end = last_events(run, Outcome(reason="cancelled"), None, saved=False)
             live.end([started(run), *end], saved=False)
-            for reader in run.readers:
+            for reader in readers:
                 self._live.follow(live.feed, reader.connection_id, after=reader.after)
             self._live.retire(live, linger_s=0.0)
 

@@ -177,6 +177,12 @@ class Deployment:
         process = self.process()
         await process.following.unsubscribe(ANNA, at(here), command, self._post(here))
 
+    async def forget(self, session_id: str) -> None:
+        process = self.process()
+        waiting = await process.conversation.waiting_elsewhere(ANNA, session_id)
+        assert await process.store.of(ANNA).sessions.forget(session_id, now=self.clock())
+        await process.conversation.forgotten(ANNA, session_id, waiting)
+
     # What the platform does
 
     async def carry_out(self, *, life_s: float = LIFE_S) -> None:

@@ -544,6 +544,22 @@ async def test_who_renews_its_identity_goes_on_as_if_nothing_had_happened(aws: D
     assert aws.events(run_id, "tablet") == []
 
 
+async def test_who_reads_what_waits_is_told_of_a_forget_while_its_identity_holds(
+    aws: Deployment,
+) -> None:
+    accepted = await aws.send(here="over")
+    run_id, until_then = accepted["run_id"], at("over").auth_expires_at
+    await aws.resume(run_id, here="renewed")
+    store = aws.process().store
+    await store.connections.save(at("over"))
+    await store.connections.save(at("renewed", auth_expires_at=until_then + 3600))
+    aws.clock.now = until_then + 120
+    await aws.forget(accepted["session_id"])
+    await until(lambda: aws.events(run_id, "renewed") != [])
+    assert aws.done(run_id, "renewed")["reason"] == "cancelled"
+    assert aws.events(run_id, "over") == []
+
+
 async def test_there_is_no_following_of_what_does_not_exist(aws: Deployment) -> None:
     with pytest.raises(NotFoundError):
         await aws.subscribe("a" * 26, here="c1")
