@@ -8,9 +8,6 @@ from gateway.runs.reader import Reader
 from gateway.runs.transport import Transport
 from storage.records import BlobRef, Owner
 
-EVENT_BYTES = 64
-"""What an event takes in memory besides its text."""
-
 
 class Feed:
     """A growing list of events with readers. Live delivery, resume, replay and fan-out are this.
@@ -41,11 +38,6 @@ class Feed:
         self._readers: dict[str, Reader] = {}
 
     @property
-    def size(self) -> int:
-        """About how many bytes of memory its events take."""
-        return sum(EVENT_BYTES + (0 if isinstance(e, BlobRef) else len(e)) for e in self.events)
-
-    @property
     def readers(self) -> tuple[str, ...]:
         """The connections that read it."""
         return tuple(self._readers)
@@ -66,6 +58,14 @@ class Feed:
         """Tell whether that connection is a reader that has not taken all that is kept."""
         reader = self._readers.get(connection_id)
         return reader is not None and not reader.is_level
+
+    def backlog(self, connection_id: str, *, stalled_s: float) -> int:
+        """Return how many bytes of events that connection leaves unread; see `Reader.backlog`."""
+        reader = self._readers.get(connection_id)
+        if reader is None:
+            return 0
+        unread = reader.backlog(stalled_s=stalled_s)
+        return sum(len(event) for event in unread if not isinstance(event, BlobRef))
 
     def unfollow(self, connection_id: str) -> None:
         """Forget a reader; harmless when it is none."""

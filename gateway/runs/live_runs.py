@@ -17,7 +17,17 @@ SESSIONS_MAX = 16
 """How many sessions one connection may follow at a time."""
 
 BACKLOG_BYTES = 1_048_576
-"""How much of answers that have ended a connection may leave unread, besides the longest of them."""
+"""How much of answers that have ended a stalled connection may leave unread, besides the longest of them.
+
+Counted are the events that it has not taken. Each such answer is held in memory for it.
+"""
+
+STALLED_S = 30.0
+"""A connection that has not taken a frame for so long, in seconds, is stalled.
+
+A slow one is not: on the local host, what waits in front of a frame is the socket's 64 KB and a frame of
+each other answer that it reads. For eight of them a link of 5 KB/s carries that in time.
+"""
 
 _Session = tuple[Owner, str]
 
@@ -130,8 +140,9 @@ class LiveRuns:
     def follow(self, feed: Feed, connection_id: str, *, after: int) -> None:
         """Make a connection a reader of that feed, until it leaves or has all of it.
 
-        One that lets answer after answer pile up is closed instead: each is held in memory for it. It comes
-        back when it reads again, and resumes what it lacks.
+        One that lets answer after answer pile up and takes nothing of them is closed instead. It comes back
+        when it reads again, and resumes what it lacks. One that goes on reading is not, whatever it lacks:
+        it would come back to the same.
         """
         feeds = [
             each
@@ -140,7 +151,9 @@ class LiveRuns:
         ]
         self._feeds[connection_id] = WeakSet((*feeds, feed))
         feed.follow(connection_id, after=after)
-        unread = [each.size for each in feeds if each.complete]
+        unread = [
+            each.backlog(connection_id, stalled_s=STALLED_S) for each in feeds if each.complete
+        ]
         if unread and sum(unread) - max(unread) > BACKLOG_BYTES:
             self._close(connection_id, feed.transport)
 

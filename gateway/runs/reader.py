@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gateway.frames.pack import events_frame, next_events
+from gateway.frames.pack import LoggedEvent, events_frame, next_events
 from gateway.runs.transport import GoneError, UndeliveredError
 from storage.errors import StorageError
 from storage.records import BlobRef
@@ -22,13 +23,23 @@ class Reader:
     of the reader's own pumps on afterwards. So a slow reader costs a cursor, not a queue.
     """
 
-    __slots__ = ("_cursor", "_feed", "_stopped", "_waiting", "connection_id")
+    __slots__ = (
+        "_cursor",
+        "_feed",
+        "_posted_at",
+        "_stopped",
+        "_taken",
+        "_waiting",
+        "connection_id",
+    )
 
     def __init__(self, feed: "Feed", connection_id: str) -> None:
         self.connection_id = connection_id
         self._feed = feed
         self._cursor = 0
+        self._taken = 0
         self._waiting: asyncio.Future[None] | None = None
+        self._posted_at = 0.0
         self._stopped = False
 
     @property
@@ -40,6 +51,18 @@ class Reader:
     def is_level(self) -> bool:
         """Whether all that may be posted was, and was taken."""
         return self._waiting is None and self._cursor >= self._feed.kept
+
+    def backlog(self, *, stalled_s: float) -> Sequence[LoggedEvent]:
+        """Return what it leaves unread, the frame in flight included; nothing while it goes on reading.
+
+        Args:
+            stalled_s: it goes on until its frame has been in flight for so long, in seconds.
+        """
+        if self._waiting is None or self._waiting.done():
+            return ()
+        if asyncio.get_running_loop().time() - self._posted_at < stalled_s:
+            return ()
+        return self._feed.events[self._taken : self._feed.kept]
 
     def move(self, after: int) -> None:
         """Go on with the event after `after`."""
@@ -53,6 +76,7 @@ class Reader:
         """Post what may be posted, up to the first wait."""
         feed = self._feed
         while self._waiting is None and self._cursor < feed.kept:
+            self._taken = self._cursor
             try:
                 frame = self._next_frame()
                 pending = feed.transport.post(self.connection_id, frame)
@@ -65,6 +89,7 @@ class Reader:
                 return
             feed.count(frame)
             if pending is not None:
+                self._posted_at = asyncio.get_running_loop().time()
                 self._waiting = asyncio.ensure_future(pending)
                 self._waiting.add_done_callback(self._go_on)
 

@@ -112,7 +112,7 @@ export type CloseCode =
   | 4408
   /** Another connection has taken this one's place. */
   | 4409
-  /** Too much at once. */
+  /** Too much at once, or too much that the client leaves unread. */
   | 4429
   /** The service is going down for a while. */
   | 4503;

@@ -71,7 +71,7 @@ class CloseCode(IntEnum):
         ORIGIN: the page's origin is not on the list.
         IDLE: nothing was heard from the client for too long.
         SUPERSEDED: another connection has taken this one's place.
-        RATE: too much at once.
+        RATE: too much at once, or too much that the client leaves unread.
         MAINTENANCE: the service is going down for a while.
     """
 

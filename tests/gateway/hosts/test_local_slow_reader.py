@@ -11,6 +11,7 @@ from websockets.protocol import State
 from gateway.hosts.local import run_tasks
 from gateway.hosts.local.limits import HostLimits
 from gateway.hosts.local.sockets import OpenSocket
+from gateway.runs import live_runs
 from gateway.runs.feed import Feed
 from gateway.runs.live_runs import BACKLOG_BYTES
 from tests.gateway.hosts.client import Client, text_of
@@ -88,8 +89,9 @@ async def test_a_stalled_reader_of_many_runs_costs_no_more_than_a_frame_for_each
 
 
 async def test_a_stalled_follower_of_a_session_holds_no_answer_after_answer(
-    host: LocalHost, puppet: Puppet
+    host: LocalHost, puppet: Puppet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(live_runs, "STALLED_S", 0.001)
     puppet.says(*reply(*LONG[:40]))
     async with host.client() as stalled, host.client() as other:
         session_id = (await other.exchange("Hi"))[0]["session_id"]
@@ -108,6 +110,22 @@ async def test_a_stalled_follower_of_a_session_holds_no_answer_after_answer(
         await again.say("resume", run_id=runs[0], after=0)
         await again.hear("resumed")
         assert text_of(await again.events(runs[0])) == "".join(LONG[:40])
+
+
+async def test_who_comes_back_to_many_answers_at_once_may_read_them_all(
+    host: LocalHost, puppet: Puppet
+) -> None:
+    puppet.says(*reply(*LONG[:50]))
+    async with host.client() as before:
+        runs = [(await before.exchange(f"{n}"))[0]["run_id"] for n in range(8)]
+    async with host.client() as reading:
+        narrow(other_end(host, reading), reading)
+        for run_id in runs:
+            await reading.say("resume", run_id=run_id, after=0)
+        for run_id in runs:
+            await reading.hear("resumed", run_id=run_id)
+        for run_id in runs:
+            assert text_of(await reading.events(run_id)) == "".join(LONG[:50])
 
 
 async def test_a_replay_waits_for_its_reader(host: LocalHost, puppet: Puppet) -> None:

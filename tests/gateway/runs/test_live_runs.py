@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.runs.live_run import LiveRun
-from gateway.runs.live_runs import BACKLOG_BYTES, SESSIONS_MAX, LiveRuns
+from gateway.runs.live_runs import BACKLOG_BYTES, SESSIONS_MAX, STALLED_S, LiveRuns
 from gateway.wire.errors import CloseCode
 from gateway.wire.events import content_delta
 from tests.gateway.runs.fakes import ANNA, BEN, FakeTransport, Surroundings, a_run
@@ -158,7 +158,7 @@ async def test_who_leaves_answer_after_answer_unread_is_closed(
     for number in range(6):
         assert around.transport.closed == []
         feeds.append(answer(live, f"run-{number}", BACKLOG_BYTES // 3).feed)
-    await idle()
+        await asyncio.sleep(STALLED_S)
     assert around.transport.closed == [("stuck", CloseCode.RATE, "too much is unread")]
     assert not any(feed.follows("stuck") for feed in feeds)
     assert all(feed.follows("phone") for feed in feeds)
@@ -175,6 +175,76 @@ async def test_one_answer_may_be_as_long_as_it_likes(live: LiveRuns, around: Sur
     await idle()
     assert not around.transport.closed
     assert follows
+
+
+async def test_who_leaves_many_short_answers_unread_is_closed(
+    live: LiveRuns, around: Surroundings
+) -> None:
+    around.transport = StalledTransport()
+    live.subscribe(ANNA, "session-1", "stuck")
+    around.transport.full.add("stuck")
+    feeds = [answer(live, f"run-{number}", 8_000).feed for number in range(BACKLOG_BYTES // 8_000)]
+    await asyncio.sleep(STALLED_S)
+    feeds += [answer(live, f"last-{number}", 8_000).feed for number in range(2)]
+    await idle()
+    assert not around.transport.closed, "what came just now may be taken yet"
+    await asyncio.sleep(STALLED_S)
+    live.open(ANNA, a_run("one-more"))
+    await idle()
+    assert len(around.transport.closed) == 1
+    assert not any(feed.follows("stuck") for feed in feeds)
+
+
+class SlowTransport(FakeTransport):
+    """Takes one frame of each reader in `every_s` seconds, and so goes on for ever."""
+
+    every_s = STALLED_S / 4
+
+    def post(self, connection_id: str, frame: bytes) -> asyncio.Future[None] | None:
+        super().post(connection_id, frame)
+        return asyncio.ensure_future(asyncio.sleep(self.every_s))
+
+
+async def test_who_reads_a_burst_of_long_answers_slowly_is_not_closed(
+    live: LiveRuns, around: Surroundings
+) -> None:
+    around.transport = SlowTransport()
+    feeds = [answer(live, f"run-{number}", BACKLOG_BYTES // 2).feed for number in range(8)]
+    for feed in feeds:
+        live.follow(feed, "slow", after=0)
+        await asyncio.sleep(STALLED_S / 2)
+    assert sum(feed.is_ahead_of("slow") for feed in feeds) == 8
+    live.follow(live.open(ANNA, a_run("one-more")).feed, "slow", after=0)
+    for feed in feeds:
+        while feed.is_ahead_of("slow"):
+            await feed.delivered()
+    assert len(around.transport.frames["slow"]) == sum(len(feed.events) for feed in feeds)
+    assert not around.transport.closed
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+async def test_what_was_read_of_an_answer_counts_no_more(
+    live: LiveRuns, around: Surroundings, resumed: bool
+) -> None:
+    """Whether it was read on this connection, or on one before."""
+    around.transport = StalledTransport()
+    for number in range(4):
+        feed = answer(live, f"run-{number}", BACKLOG_BYTES).feed
+        last = len(feed.events) - 1
+        if resumed:
+            around.transport.full.add("slow")
+            live.follow(feed, "slow", after=last)
+        else:
+            around.transport.full.clear()
+            feed.advance(last)
+            live.follow(feed, "slow", after=0)
+            around.transport.full.add("slow")
+            feed.advance(last + 1, complete=True)
+        assert feed.is_ahead_of("slow")
+        await asyncio.sleep(STALLED_S)
+    live.follow(live.open(ANNA, a_run("one-more")).feed, "slow", after=0)
+    await idle()
+    assert not around.transport.closed
 
 
 async def test_what_was_read_late_counts_no_more(live: LiveRuns, around: Surroundings) -> None:
