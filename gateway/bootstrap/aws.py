@@ -23,7 +23,7 @@ from gateway.identity.admission import Admission
 from gateway.identity.verifier import TokenVerifier
 from gateway.jobs.reply import ReplyJob
 from gateway.jobs.seal import SealJob
-from gateway.runs.join import SharedResumer
+from gateway.runs.join import BEGUN_WITHIN_S, SharedResumer
 from gateway.runs.replay import Replayer
 from gateway.runs.run_starter import RunStarter
 from gateway.runs.transport import Transport
@@ -176,7 +176,7 @@ def make_reply_job(on: AwsFoundation, *, model: ChatModel, starter: RunStarter) 
         ),
         live=on.live,
         starter=starter,
-        recovery=make_recovery(on, starter=starter),
+        recovery=make_recovery(on, starter=starter, begun_within_s=BEGUN_WITHIN_S),
         new_id=on.ids.new,
         clock=on.clock,
         unread_run_s=on.settings.unread_run_s,

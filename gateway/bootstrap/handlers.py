@@ -133,9 +133,22 @@ def make_gateway(
     )
 
 
-def make_recovery(on: Foundation, *, starter: RunStarter) -> Recovery:
-    """Return what takes up the runs that nobody generates; its `at_start` goes before any connection."""
-    return Recovery(store=on.store, sealer=make_sealer(on), live=on.live, starter=starter)
+def make_recovery(on: Foundation, *, starter: RunStarter, begun_within_s: float = 0.0) -> Recovery:
+    """Return what takes up the runs that nobody generates; its `at_start` goes before any connection.
+
+    Args:
+        on: what it stands on.
+        starter: generates what was never begun.
+        begun_within_s: so long a run is left alone that another process was told to begin.
+    """
+    return Recovery(
+        store=on.store,
+        sealer=make_sealer(on),
+        live=on.live,
+        starter=starter,
+        clock=on.clock,
+        begun_within_s=begun_within_s,
+    )
 
 
 def make_sealer(on: Foundation) -> Sealer:

@@ -1,7 +1,7 @@
 """Taking up runs that nobody generates: at the start of a process, and when somebody meets one."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.run_starter import RunStarter
@@ -28,15 +28,27 @@ class Recovery:
         sealer: ends the dead ones.
         live: the runs that are live here.
         starter: generates the others.
+        clock: Unix time in seconds.
+        begun_within_s: so long after its accept a run that is met queued is left alone, for it was
+            handed to another process. 0 where all are generated here: starting twice costs nothing.
     """
 
     def __init__(
-        self, *, store: Store, sealer: Sealer, live: LiveRuns, starter: RunStarter
+        self,
+        *,
+        store: Store,
+        sealer: Sealer,
+        live: LiveRuns,
+        starter: RunStarter,
+        clock: Callable[[], float],
+        begun_within_s: float = 0.0,
     ) -> None:
         self._store = store
         self._sealer = sealer
         self._live = live
         self._starter = starter
+        self._clock = clock
+        self._begun_within_s = begun_within_s
         self._unbegun: dict[str, None] = {}
 
     def keep_claim(self, claimed_by: str) -> None:
@@ -80,7 +92,9 @@ class Recovery:
         run = await self._first(owner, session_id)
         if run is None or run.state == "ended":  # who ended it starts the next one
             return
-        if run.state == "queued" or self._live.find(owner, run.run_id) is None:
+        if run.state == "running":
+            await self.revive_met(owner, run)
+        elif not self._may_yet_begin(run):
             await self._take_up(owner, run)
 
     async def revive_met(self, owner: Owner, run: Run) -> None:
@@ -101,6 +115,9 @@ class Recovery:
         elif run.state == "running" and self._live.find(owner, run.run_id) is None:
             await self._take_up(owner, run)
 
+    def _may_yet_begin(self, run: Run) -> bool:
+        return 0 <= self._clock() - run.created_at < self._begun_within_s
+
     async def _first(self, owner: Owner, session_id: str) -> Run | None:
         its = self._store.of(owner)
         session = await its.sessions.get(session_id)
@@ -120,9 +137,11 @@ class Recovery:
             self._begin(owner, run, run.claimed_by)
             return
         if run.state == "running":
+            if run.lease_until > self._clock():  # somebody generates it
+                return
             try:
                 following = await self._sealer.seal(owner, run)
-            except NotRunOwnerError:  # its lease lives: somebody generates it
+            except NotRunOwnerError:  # somebody else has ended it
                 return
         if following is not None:
             self._starter.start(self._live.open(owner, following))
@@ -131,7 +150,6 @@ class Recovery:
         """Generate a run under a claim of ours that is stored, but that we were not told of."""
         del self._unbegun[claimed_by]
         live = self._live.open(owner, run)
-        live.claimed = (
-            False  # claims once more, which is harmless and tells what has happened meanwhile
-        )
+        # Claims once more, which is harmless and tells what has happened meanwhile.
+        live.claimed = False
         self._starter.start(live)

@@ -18,7 +18,7 @@ from gateway.frames.pace import PER_WRITE, PaceRules
 from gateway.frames.spill import Spill
 from gateway.hosts.local.run_tasks import RunTasks
 from gateway.jobs.seal import RunAliveError
-from gateway.runs.join import SharedResumer
+from gateway.runs.join import BEGUN_WITHIN_S, SharedResumer
 from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.replay import Replayer
@@ -456,7 +456,7 @@ class ManyProcesses(World):
         gateway = make_gateway(
             on,
             starter=self,
-            recovery=make_recovery(on, starter=self),
+            recovery=make_recovery(on, starter=self, begun_within_s=BEGUN_WITHIN_S),
             new_reader=finder.reader,
         )
         process = Process(store, under["transport"], gateway, on.live)

@@ -11,6 +11,7 @@ from gateway.faults import wire_error
 from gateway.hosts.aws.events import Event, connection_id_of, connections_url_of, frame_of
 from gateway.hosts.aws.invocation import Context, Invocation, Process, open_process
 from gateway.hosts.aws.warm import Kept, run
+from gateway.runs.join import BEGUN_WITHIN_S
 from gateway.wire.answers import error_answer
 from gateway.wire.commands import client_id
 from gateway.wire.errors import AuthRequiredError, CloseCode, WireError
@@ -57,7 +58,7 @@ async def _message(event: Event, context: Context) -> None:
 
 
 async def _carry_out(here: Invocation, connection: Connection, frame: str | bytes) -> None:
-    recovery = make_recovery(here.on, starter=here.starter)
+    recovery = make_recovery(here.on, starter=here.starter, begun_within_s=BEGUN_WITHIN_S)
     gateway = make_gateway(
         here.on, starter=here.starter, recovery=recovery, new_reader=here.on.finder.reader
     )

@@ -14,7 +14,7 @@ from gateway.frames.pace import PER_WRITE
 from gateway.frames.spill import Spill
 from gateway.jobs.reply import ReplyJob
 from gateway.jobs.seal import SealJob
-from gateway.runs.join import SharedResumer
+from gateway.runs.join import BEGUN_WITHIN_S, SharedResumer
 from gateway.runs.live_run import LiveRun
 from gateway.runs.replay import Replayer
 from gateway.turns.accept import Acceptor
@@ -66,7 +66,14 @@ class Process:
         replayer = Replayer(store=store, transport=transport, spill=spill, clock=clock)
         self.resumer = SharedResumer(store=store, replayer=replayer, new_id=ids.new, clock=clock)
         sealer = Sealer(store=store, spill=spill, rules=RULES, new_id=ids.new, clock=clock)
-        recovery = Recovery(store=store, sealer=sealer, live=self.live, starter=self.starter)
+        recovery = Recovery(
+            store=store,
+            sealer=sealer,
+            live=self.live,
+            starter=self.starter,
+            clock=clock,
+            begun_within_s=BEGUN_WITHIN_S,
+        )
         self.following = Following(finder=self.resumer, live=self.live, recovery=recovery)
         self.conversation = Conversation(
             store=store,

@@ -5,6 +5,9 @@ import asyncio
 import pytest
 
 from gateway.runs.beat import LEASE_S
+from gateway.runs.join import BEGUN_WITHIN_S
+from storage.dynamodb.runs import DynamoRuns
+from storage.errors import NotRunOwnerError
 from tests.gateway.jobs.deployment import Deployment
 from tests.gateway.jobs.test_reply_job import held, until
 from tests.gateway.runs.fakes import ANNA
@@ -112,3 +115,42 @@ async def test_a_waiting_run_whose_process_died_ending_it_is_ended_by_who_meets_
     await running
     assert aws.text(active) == "One End."
     assert aws.done(last)["reason"] == "stop"
+
+
+async def test_what_waits_behind_a_living_run_costs_no_write_that_must_fail(
+    aws: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken_over: list[str] = []
+
+    async def take_over(self: DynamoRuns, run_id: str, **named: object) -> None:
+        taken_over.append(run_id)
+        raise NotRunOwnerError
+
+    session_id = await a_session(aws)
+    gate = held(aws, "One")
+    active = (await aws.send("s2", session_id=session_id))["run_id"]
+    running = aws.carrying_out()
+    await until(lambda: aws.text(active) == "One")
+    monkeypatch.setattr(DynamoRuns, "take_over", take_over)
+    for number in (3, 4):
+        await aws.send(f"s{number}", session_id=session_id, if_busy="queue")
+        aws.clock.now += 0.001
+    gate.set()
+    await running
+    assert taken_over == []
+
+
+async def test_what_waits_behind_one_that_may_yet_begin_starts_that_no_second_time(
+    aws: Deployment,
+) -> None:
+    session_id = await a_session(aws)
+    first = (await aws.send("s2", session_id=session_id))["run_id"]
+    assert aws.invocations.asked == [(ANNA, first)]
+    aws.clock.now += BEGUN_WITHIN_S / 2
+    await aws.send("s3", session_id=session_id, if_busy="queue")
+    assert aws.invocations.asked == [(ANNA, first)]
+    aws.clock.now += BEGUN_WITHIN_S / 2
+    waiting = (await aws.send("s4", session_id=session_id, if_busy="queue"))["run_id"]
+    assert aws.invocations.asked == [(ANNA, first)] * 2  # the first may be lost
+    await aws.carry_out()
+    assert aws.done(waiting)["reason"] == "stop"

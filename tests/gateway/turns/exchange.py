@@ -224,6 +224,7 @@ class Exchange:
             sealer=self.sealer,
             live=self.live,
             starter=self.starter,
+            clock=self.clock,
         )
         self.acceptor = Acceptor(
             store=self.store,  # type: ignore[arg-type] # obeys like a store
