@@ -1,10 +1,11 @@
 """Letting a connection in, and renewing who it is: credentials in, connection records out."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
-from gateway.identity.errors import Flaw, TokenExpiredError, TokenInvalidError
+from gateway.identity.errors import Flaw, OriginDeniedError, TokenExpiredError, TokenInvalidError
 from gateway.identity.handshake import (
     Bearer,
     Credential,
@@ -17,6 +18,11 @@ from gateway.identity.tickets import redeemed, ticket_hash, ticket_record, ticke
 from gateway.identity.verifier import TokenVerifier
 from storage.records import Connection, Ticket
 from storage.repositories import Connections, Tickets
+
+DENIED_MAX: Final = 100
+"""How many denied origins are logged, each once: anybody can make up more."""
+
+log = logging.getLogger(__name__)
 
 
 class Door(Protocol):
@@ -80,6 +86,7 @@ class Admission:
         self._verifier = verifier
         self._policy = policy
         self._clock = clock
+        self._denied: set[str] = set()
 
     async def admit(self, handshake: Handshake) -> Admitted:
         """Judge a handshake and store its connection.
@@ -88,7 +95,11 @@ class Admission:
             IdentityError: it is refused; `status` is the HTTP status to answer.
             StorageUnavailableError: the connection cannot be stored.
         """
-        offer = read_handshake(handshake.headers, handshake.query, policy=self._policy)
+        try:
+            offer = read_handshake(handshake.headers, handshake.query, policy=self._policy)
+        except OriginDeniedError:
+            self._log_denied(handshake.headers)
+            raise
         now = self._clock()
         principal: Principal | None = None
         auth_expires_at = 0.0
@@ -147,6 +158,13 @@ class Admission:
         ticket = ticket_record(text, principal, now=now)
         await self._store.tickets.issue(ticket)
         return text, ticket
+
+    def _log_denied(self, headers: Sequence[tuple[str, str]]) -> None:
+        """Tell the operator, once, which page was turned away: its own visitors cannot see why."""
+        origin = ", ".join(value for name, value in headers if name.lower() == "origin")[:200]
+        if origin not in self._denied and len(self._denied) < DENIED_MAX:
+            self._denied.add(origin)
+            log.warning("origin denied", extra={"origin": origin})
 
     async def _principal(self, credential: Credential) -> Principal | None:
         match credential:

@@ -73,6 +73,8 @@ def _sections(request: ModelRequest, wishes: Wishes) -> Iterator[str]:
         yield (f"覚えます：「{wishes.remember}」" if japanese else f"I keep: “{wishes.remember}”")
     if "recall" in wishes.words:
         yield _recalled(request, japanese=japanese)
+    if "refuse" in wishes.words:
+        yield _REFUSAL[japanese]
     if "emoji" in wishes.words:
         yield _EMOJI
     if "markdown" in wishes.words:
@@ -97,8 +99,12 @@ _HELP = {
     True: (
         "鍵がなくてもこのチャットの動きを見られるように、ここにいます。いただいた文章は{characters}文字で、"
         "この会話の{turn}番目です。次の言葉で動きが変わります：長い、ゆっくり、絵文字、マークダウン、プレーン、"
-        "巨大、…を覚えて、思い出して。失敗の様子を見るには：失敗、停止、断って。"
+        "巨大、…を覚えて、思い出して、echo …。失敗の様子を見るには：失敗、後で失敗、停止、断って、filter。"
     ),
+}
+_REFUSAL = {
+    False: "You asked me to refuse, so I will not answer that. A real model declines in its own words, too.",
+    True: "断るようにとのことですので、お答えしません。本物のモデルも、自分の言葉で断ります。",
 }
 _EMOJI = "😀 👍🏽 👩‍👩‍👧‍👦 🏳️‍🌈 🇯🇵 ❤️ 𠮷野家 e\u0301 🎉"
 _MARKDOWN = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.identity.admission import Admission, Handshake
+from gateway.identity.admission import DENIED_MAX, Admission, Handshake
 from gateway.identity.errors import (
     AuthRequiredError,
     Flaw,
@@ -180,6 +180,25 @@ async def test_who_is_refused(
         await door.open(*headers)
     assert caught.value.status == status
     assert door.rows.connections_by_id == {}
+
+
+async def test_an_origin_that_is_denied_is_logged_once(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    for origin in ("https://evil.example", "https://evil.example", "https://other.example"):
+        with pytest.raises(OriginDeniedError):
+            await door.open(("Origin", origin), bearer("secret-token"))
+    with pytest.raises(OriginDeniedError):
+        await door.open(("Origin", "x" * 9_000))
+    for number in range(2 * DENIED_MAX):
+        with pytest.raises(OriginDeniedError):
+            await door.open(("Origin", f"https://{number}.example"))
+    told = [
+        vars(record)["origin"] for record in caplog.records if record.message == "origin denied"
+    ]
+    assert told[:3] == ["https://evil.example", "https://other.example", "x" * 200]
+    assert len(told) == DENIED_MAX
+    assert "secret" not in str([vars(record) for record in caplog.records])
 
 
 @pytest.mark.parametrize("allowed", [True, False])

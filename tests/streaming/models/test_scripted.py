@@ -122,6 +122,8 @@ async def test_a_refusal_is_the_model_s_own_words() -> None:
     parts = await parts_of("refuse")
 
     assert {type(part) for part in parts} == {RefusalDelta, Usage, Finished}
+    said = "".join(part.text for part in parts if isinstance(part, RefusalDelta))
+    assert "I will not answer that" in said
 
 
 async def test_a_filter_cuts_and_says_so() -> None:
