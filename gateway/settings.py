@@ -233,4 +233,6 @@ def read_settings(
 def _one_line(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "too_short":
+        message = "must name at least one"
     return f"{variable(str(first['loc'][0]))}: {message}" if first["loc"] else message

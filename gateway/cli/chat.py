@@ -11,8 +11,12 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TextIO
 
+from websockets.exceptions import InvalidURI
+from websockets.uri import parse_uri
+
+from gateway.bootstrap.local import KEY_FILE
 from gateway.cli.client import TerminalClient
-from gateway.cli.failure import INTERRUPTED, CommandFailedError
+from gateway.cli.failure import INTERRUPTED, CommandFailedError, WrongUsageError
 from gateway.cli.recording import Recorder
 from gateway.cli.token import mint
 from gateway.cli.transfers import Fields
@@ -46,6 +50,8 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _chat(asked: argparse.Namespace) -> int:
+    if asked.url is not None:
+        _check(asked.url)
     settings = read_settings()
     recorder = Recorder(asked.record, clock=time.monotonic) if asked.record else None
     talk = Talk(
@@ -62,6 +68,13 @@ def _chat(asked: argparse.Namespace) -> int:
         return INTERRUPTED
 
 
+def _check(url: str) -> None:
+    try:
+        parse_uri(url)
+    except (InvalidURI, ValueError) as exc:
+        raise WrongUsageError(f"--url: {exc}") from None
+
+
 def _url(settings: Settings) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"ws://{host}:{settings.port}/v1/ws"
@@ -69,6 +82,8 @@ def _url(settings: Settings) -> str:
 
 def _token(asked: argparse.Namespace, settings: Settings) -> str:
     if asked.token_file is None:
+        if not settings.trusted_issuers():
+            _require_key(settings.data_dir)
         return mint(settings, user=asked.user, minutes=60)
     try:
         text: str = asked.token_file.read_text()
@@ -77,6 +92,19 @@ def _token(asked: argparse.Namespace, settings: Settings) -> str:
     except UnicodeDecodeError:
         raise CommandFailedError(f"{asked.token_file}: is no text") from None
     return text.strip()
+
+
+def _require_key(folder: Path) -> None:
+    """See to it that a gateway has made its key there: no other gateway accepts the tokens of a new one."""
+    try:
+        (folder / KEY_FILE).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise CommandFailedError(
+            f"{folder.resolve()} holds no gateway's signing key to make a token with: "
+            "set MAKOTO_DATA_DIR to its data folder, or name a --token-file"
+        ) from None
+    except OSError:
+        return  # whoever loads the key says what is wrong with it
 
 
 class Talk:

@@ -4,14 +4,15 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from http import HTTPStatus
 
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from gateway.cli import transfers
 from gateway.cli.failure import CommandFailedError
-from gateway.cli.handshake import bearer, ticketed
+from gateway.cli.handshake import bearer, reason_of, ticketed
 from gateway.cli.reading import Reading
 from gateway.cli.transfers import Fields
 from gateway.wire.limits import COMMAND_BYTES, MESSAGE_BYTES, SUBPROTOCOL
@@ -105,6 +106,8 @@ class TerminalClient:
                 max_size=MESSAGE_BYTES,
                 compression=None,
             )
+        except InvalidStatus as exc:
+            raise CommandFailedError(self._refusal(exc)) from None
         except (OSError, InvalidHandshake, InvalidURI, ValueError) as exc:
             raise CommandFailedError(f"cannot connect to {self._url}: {exc}") from None
         await self._say({"type": "hello", "client": "makoto chat"})
@@ -113,6 +116,16 @@ class TerminalClient:
             await self._ws.close()
             why = ready["message"] if ready and ready["type"] == "error" else "no `ready` came"
             raise CommandFailedError(f"{self._url} does not let us in: {why}")
+
+    def _refusal(self, error: InvalidStatus) -> str:
+        """Say why the handshake was refused, in the gateway's words if it has any."""
+        reason = reason_of(error.response.body)
+        if not reason:
+            return f"cannot connect to {self._url}: {error}"
+        if error.response.status_code != HTTPStatus.UNAUTHORIZED:
+            return f"the gateway lets nobody in at {self._url}: {reason}"
+        shown = "token" if self._tickets_url is None else "ticket"
+        return f"the gateway refuses this {shown}: {reason}"
 
     async def _uploaded(self, command_id: str, content: str) -> str:
         """Upload a text; return the id that the server knows it by."""

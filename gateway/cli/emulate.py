@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gateway.cli.failure import CommandFailedError
+from gateway.cli.failure import CommandFailedError, WrongUsageError
+from gateway.cli.ports import port
 
 if TYPE_CHECKING:
     from gateway.emulator import Chaos, Deployment, Emulator, Limits
@@ -57,7 +58,7 @@ def _add_functions(parser: argparse.ArgumentParser) -> None:
 
 def _add_api(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the API")
-    group.add_argument("--port", type=int, default=PORT, help=f"port, 0 for a free one ({PORT})")
+    group.add_argument("--port", type=port, default=PORT, help=f"port, 0 for a free one ({PORT})")
     group.add_argument("--stage", default="dev", help="path of the API (dev)")
     group.add_argument(
         "--select",
@@ -114,8 +115,13 @@ def _pair(text: str) -> tuple[str, str]:
 def _emulate(asked: argparse.Namespace) -> int:
     from gateway.emulator import DeploymentError
 
+    printout = Printout()
     try:
-        asyncio.run(_serve(asked))
+        emulator = _emulator_of(asked, printout)
+    except DeploymentError as exc:
+        raise WrongUsageError(str(exc)) from None
+    try:
+        asyncio.run(_serve(emulator, printout))
     except DeploymentError as exc:
         raise CommandFailedError(str(exc)) from None
     except OSError as exc:
@@ -123,21 +129,58 @@ def _emulate(asked: argparse.Namespace) -> int:
     return 0
 
 
-async def _serve(asked: argparse.Namespace) -> None:
+class Printout:
+    """Prints what functions print; from the moment on when they are known to be there.
+
+    Until then it is kept: of a handler whose name was mistyped one line is said, and no trace.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[str] | None = []
+
+    def __call__(self, name: str, line: str) -> None:
+        """Print a line that a function has printed, or keep it."""
+        if self._kept is None:
+            print(f"{name} | {line}", flush=True)
+        else:
+            self._kept.append(f"{name} | {line}")
+
+    def release(self) -> None:
+        """Print what was kept, and all that comes at once."""
+        kept, self._kept = self._kept or [], None
+        for line in kept:
+            print(line, flush=True)
+
+
+def _emulator_of(asked: argparse.Namespace, printout: Printout) -> "Emulator":
     from gateway.emulator import Emulator
 
-    over = asyncio.Event()
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(sign, over.set)
-    async with Emulator(
+    return Emulator(
         deployment_of(asked),
         port=asked.port,
         root=Path(asked.root),
         limits=_limits_of(asked),
         chaos=_chaos_of(asked),
-        output=lambda name, line: print(f"{name} | {line}", flush=True),
-    ) as running:
+        output=printout,
+    )
+
+
+async def _serve(emulator: "Emulator", printout: Printout) -> None:
+    from gateway.emulator import DeploymentError, HandlerAbsentError
+
+    over = asyncio.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, over.set)
+    async with emulator as running:
+        try:
+            await running.warm_up()
+        except HandlerAbsentError:
+            raise
+        except DeploymentError:
+            printout.release()
+            raise
         _greet(running)
+        printout.release()
         await over.wait()
 
 
@@ -154,13 +197,13 @@ def deployment_of(asked: argparse.Namespace) -> "Deployment":
     """Return what the command line deploys.
 
     Raises:
-        DeploymentError, CommandFailedError: it does not fit together.
+        DeploymentError, WrongUsageError: it does not fit together.
     """
     from gateway.emulator import DeploymentError, Queue
     from gateway.emulator.setup import deployment
 
     if not (asked.connect or asked.default or asked.disconnect or asked.route or asked.function):
-        raise CommandFailedError("name a handler: --connect, --default, --route, ...")
+        raise WrongUsageError("name a handler: --connect, --default, --route, ...")
 
     deployed = deployment(
         connect=asked.connect,
@@ -197,7 +240,7 @@ def _number(text: str, kind: Callable[[str], T]) -> T:
     try:
         return kind(text)
     except ValueError:
-        raise CommandFailedError(f"{text!r} is no number") from None
+        raise WrongUsageError(f"{text!r} is no number") from None
 
 
 def _limits_of(asked: argparse.Namespace) -> "Limits":
@@ -215,5 +258,5 @@ def _chaos_of(asked: argparse.Namespace) -> "Chaos":
         rates = {Fault(name): _number(rate, float) for name, rate in asked.chaos}
     except ValueError:
         known = ", ".join(sorted(Fault))
-        raise CommandFailedError(f"--chaos: the faults are {known}") from None
+        raise WrongUsageError(f"--chaos: the faults are {known}") from None
     return Chaos(rates, seed=asked.seed, delay_s=asked.delay)

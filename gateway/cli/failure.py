@@ -6,3 +6,7 @@ INTERRUPTED = 130
 
 class CommandFailedError(Exception):
     """The command cannot be carried out. The text is one line for the person who typed it."""
+
+
+class WrongUsageError(CommandFailedError):
+    """What was typed can never be carried out: the exit code is that of a wrong option, 2."""

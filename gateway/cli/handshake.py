@@ -1,6 +1,7 @@
 """How the terminal says who it is: the token itself in a header, or a ticket that it has bought."""
 
 import re
+from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -41,14 +42,19 @@ async def ticketed(socket_url: str, tickets_url: str, token: str) -> str:
     except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
         why = str(exc) or type(exc).__name__
         raise CommandFailedError(f"cannot buy a ticket at {tickets_url}: {why}") from None
-    try:
-        answer = orjson.loads(body)
-        if status == HTTPStatus.OK:
-            return _with_ticket(socket_url, str(answer["ticket"]))
-        why = str(answer["error"]["message"])
-    except (ValueError, TypeError, KeyError):
-        why = f"it answers {status}, and no ticket"
+    if status == HTTPStatus.OK:
+        with suppress(ValueError, TypeError, KeyError):
+            return _with_ticket(socket_url, str(orjson.loads(body)["ticket"]))
+    why = reason_of(body) or f"it answers {status}, and no ticket"
     raise CommandFailedError(f"cannot buy a ticket at {tickets_url}: {why}")
+
+
+def reason_of(body: bytes | bytearray) -> str:
+    """Return what a gateway says in the body of a refusal; empty if it is no such body."""
+    try:
+        return str(orjson.loads(body)["error"]["message"])
+    except (ValueError, TypeError, KeyError):
+        return ""
 
 
 def _with_ticket(url: str, ticket: str) -> str:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway.cli import chat, emulate, page, replay, serve, token
-from gateway.cli.failure import INTERRUPTED, CommandFailedError
+from gateway.cli.failure import INTERRUPTED, CommandFailedError, WrongUsageError
 from gateway.identity.errors import LocalKeyError
 from gateway.settings import SettingsError
 from storage.errors import UnusableDataError
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except (SettingsError, UnusableDataError, LocalKeyError, CommandFailedError) as exc:
         print(f"makoto: {exc}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(exc, WrongUsageError) else 1
     except KeyboardInterrupt:
         return INTERRUPTED
     except (

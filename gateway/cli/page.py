@@ -6,13 +6,13 @@ import socket
 
 import uvicorn
 
-from gateway.cli.failure import CommandFailedError
+from gateway.cli.failure import CommandFailedError, WrongUsageError
+from gateway.cli.ports import port
 from gateway.routes.http_app import make_http_app
 from gateway.routes.page import Elsewhere, page_router
 
 HOST = "127.0.0.1"
 PORT = 8766
-MAX_PORT = 65_535
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -37,7 +37,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         metavar="ORIGIN",
         help="where large texts are kept, if on yet another host; may be repeated",
     )
-    parser.add_argument("--port", type=int, default=PORT, help=f"0 for a free one ({PORT})")
+    parser.add_argument("--port", type=port, default=PORT, help=f"0 for a free one ({PORT})")
     parser.set_defaults(carry_out=_page)
 
 
@@ -48,8 +48,11 @@ def _page(asked: argparse.Namespace) -> int:
             tickets_url=asked.tickets,
             payload_origins=tuple(asked.payloads),
         )
-        listener = _listen(asked.port)
-    except (OSError, ValueError) as exc:
+    except ValueError as exc:
+        raise WrongUsageError(str(exc)) from None
+    try:
+        listener = socket.create_server((HOST, asked.port))
+    except OSError as exc:
         raise CommandFailedError(str(exc)) from None
     app = make_http_app([page_router(elsewhere)], origins=())
     server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_level="warning", ws="none"))
@@ -57,9 +60,3 @@ def _page(asked: argparse.Namespace) -> int:
     with listener:
         asyncio.run(server.serve(sockets=[listener]))
     return 0
-
-
-def _listen(port: int) -> socket.socket:
-    if not 0 <= port <= MAX_PORT:
-        raise ValueError(f"a port is 0 to {MAX_PORT}")
-    return socket.create_server((HOST, port))

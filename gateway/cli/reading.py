@@ -108,6 +108,9 @@ class Reading:
         if is_of_resume and error.get("retryable"):
             self._ask_soon()
             return []
+        is_of_session = "session_id" in self.send and "upload_id" not in self.send
+        if is_of_session and not self.run_id and error.get("code") == "not_found":
+            raise CommandFailedError(f"no such session: {self.send['session_id']}")
         raise CommandFailedError(error["message"])
 
     def _ask_soon(self) -> None:

@@ -54,9 +54,13 @@ class Recorder:
     Args:
         path: of the file; what is in it is replaced by each run.
         clock: seconds, never going back.
+
+    Raises:
+        CommandFailedError: the file cannot be written. Better now than after the answer.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
+        _check_writable(path)
         self._path = path
         self._clock = clock
         self._lines: list[bytes] = []
@@ -85,6 +89,18 @@ class Recorder:
         except OSError as exc:
             raise CommandFailedError(f"{self._path}: {exc.strerror}") from None
         self._lines.clear()
+
+
+def _check_writable(path: Path) -> None:
+    """Try to write a file, and leave things as they are: a recording is replaced by a whole one only."""
+    try:
+        was_there = path.exists()
+        if not was_there or path.is_file():  # opening a pipe would wait for its reader
+            path.open("ab").close()
+        if not was_there:
+            path.unlink()
+    except OSError as exc:
+        raise CommandFailedError(f"{path}: {exc.strerror}") from None
 
 
 def read_recording(path: Path) -> list[RecordedEvent]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import uvloop
 
+from gateway.cli.ports import port
 from gateway.hosts.local.server import serve
 from gateway.settings import Settings, read_settings
 from gateway.telemetry import set_up_logs
@@ -21,7 +22,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         description="Run the gateway on one port until SIGTERM or Ctrl-C; a second one exits at once.",
     )
     parser.add_argument("--host", help="address to listen on (MAKOTO_HOST, 127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port, 0 for a free one (MAKOTO_PORT, 8765)")
+    parser.add_argument("--port", type=port, help="port, 0 for a free one (MAKOTO_PORT, 8765)")
     parser.add_argument("--data-dir", help="folder of all data (MAKOTO_DATA_DIR, var)")
     parser.set_defaults(carry_out=_serve)
 

@@ -4,7 +4,13 @@
 """
 
 from gateway.emulator.chaos import Chaos, Fault
-from gateway.emulator.deployment import Deployment, DeploymentError, Function, Queue
+from gateway.emulator.deployment import (
+    Deployment,
+    DeploymentError,
+    Function,
+    HandlerAbsentError,
+    Queue,
+)
 from gateway.emulator.emulator import Emulator
 from gateway.emulator.limits import Limits
 from gateway.emulator.setup import emulator
@@ -19,6 +25,7 @@ __all__ = [
     "EmulatorThread",
     "Fault",
     "Function",
+    "HandlerAbsentError",
     "Limits",
     "Queue",
     "emulator",

@@ -13,6 +13,10 @@ class DeploymentError(ValueError):
     """What is to be deployed does not fit together; the text is one line for whoever described it."""
 
 
+class HandlerAbsentError(DeploymentError):
+    """A handler's module cannot be imported, or has no such function."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
     """A Lambda function.

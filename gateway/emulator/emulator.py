@@ -12,7 +12,7 @@ from typing import Final, Self
 from gateway.emulator.certificates import make_certificates
 from gateway.emulator.chaos import Chaos
 from gateway.emulator.connections_api import ConnectionsApi
-from gateway.emulator.deployment import Deployment, DeploymentError, Function
+from gateway.emulator.deployment import Deployment, DeploymentError, Function, HandlerAbsentError
 from gateway.emulator.environment import (
     Surroundings,
     function_environment,
@@ -29,7 +29,7 @@ from gateway.emulator.pools import Pool
 from gateway.emulator.queues import LocalQueue, Message
 from gateway.emulator.sockets import Sockets
 from gateway.emulator.websocket_api import WebSocketApi
-from gateway.emulator.workers import Launch, Outcome
+from gateway.emulator.workers import Launch, NotStartedError, Outcome
 
 _API_ID: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -182,6 +182,22 @@ class Emulator:
     def dead_letters(self, queue: str) -> list[Message]:
         """Return the messages of a queue that were received too often."""
         return list(self._queues[queue].dead_letters)
+
+    async def warm_up(self) -> None:
+        """Start a process of every function, which its first invocation finds.
+
+        Raises:
+            HandlerAbsentError: there is no such module, or no such function in it.
+            DeploymentError: importing a handler fails.
+        """
+        pools = self._pools.values()
+        results = await asyncio.gather(*(each.warm_up() for each in pools), return_exceptions=True)
+        for name, result in zip(self._pools, results, strict=True):
+            if isinstance(result, NotStartedError):
+                kind = HandlerAbsentError if result.is_absent else DeploymentError
+                raise kind(f"function {name}: {result}")
+            if result is not None:
+                raise result
 
     async def settle(self) -> None:
         """Wait until no invocation runs, is retried or waits for the visibility of its message."""

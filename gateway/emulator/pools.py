@@ -91,6 +91,14 @@ class Pool:
         finally:
             self._running -= 1
 
+    async def warm_up(self) -> None:
+        """Start a process and keep it for the next invocation.
+
+        Raises:
+            NotStartedError: the handler cannot be imported.
+        """
+        self._keep(await self._start())
+
     def kill_busy(self) -> int:
         """Kill every process that runs an invocation now; return how many."""
         struck = list(self._busy)

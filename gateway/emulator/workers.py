@@ -20,6 +20,10 @@ BOOTSTRAP: Final = Path(__file__).with_name("bootstrap.py")
 
 UNHANDLED: Final = "Unhandled"
 
+_ABSENT: Final = frozenset(
+    {"Runtime.ImportModuleError", "Runtime.HandlerNotFound", "Runtime.MalformedHandlerName"}
+)
+
 _LENGTHS: Final = Struct("!II")
 
 _EXIT_S: Final = 5.0
@@ -47,15 +51,21 @@ class WorkerDiedError(Exception):
 
 
 class NotStartedError(Exception):
-    """The handler cannot be imported.
+    """The handler cannot be imported. The text is one line.
 
     Attributes:
         payload: the error as JSON.
+        is_absent: whether there is no such module or function.
     """
 
     def __init__(self, payload: bytes) -> None:
-        super().__init__("the handler cannot be imported")
+        error = json.loads(payload)  # noqa: TID251 - of our own making
+        kind, message = error["errorType"], " ".join(error["errorMessage"].split())
+        super().__init__(
+            message if kind.startswith(("Runtime.", "Sandbox.")) else f"{kind}: {message}"
+        )
         self.payload = payload
+        self.is_absent = kind in _ABSENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

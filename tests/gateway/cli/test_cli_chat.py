@@ -14,6 +14,7 @@ from gateway.cli import client as client_module
 from gateway.cli.chat import Talk
 from gateway.cli.client import TerminalClient
 from gateway.cli.failure import INTERRUPTED, CommandFailedError
+from gateway.cli.main import main
 from gateway.cli.recording import Recorder, read_recording
 from gateway.cli.typed_lines import typed_lines
 from tests.gateway.cli.fake_gateway import (
@@ -358,7 +359,35 @@ async def test_a_run_is_recorded(tmp_path: Path) -> None:
     assert [each.after_s for each in recording] == [0.0, 1.0, 1.0]
 
 
-async def test_a_recording_that_cannot_be_written(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "no" / "such" / "folder", clock=lambda: 0.0)
-    with pytest.raises(CommandFailedError, match="folder: No such file or directory"):
+def test_a_recording_that_cannot_be_written_is_said_before_anything_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "no" / "such.jsonl"
+    nobody = "ws://127.0.0.1:9/v1/ws"
+    assert main(["chat", "--url", nobody, "--record", str(path), "Hi"]) == 1
+    assert capsys.readouterr().err == f"makoto: {path}: No such file or directory\n"
+
+
+async def test_a_recording_that_becomes_unwritable(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "run.jsonl"
+    path.parent.mkdir()
+    recorder = Recorder(path, clock=lambda: 0.0)
+    path.parent.rmdir()
+    with pytest.raises(CommandFailedError, match=r"run\.jsonl: No such file or directory"):
         await chat(answering(STARTED, DONE), recorder=recorder)
+
+
+# Who makes its token
+
+
+def test_no_key_is_made_where_no_gateway_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MAKOTO_DATA_DIR", raising=False)
+    assert main(["chat", "Hi"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"makoto: {tmp_path.resolve() / 'var'} holds no gateway's signing key")
+    assert "MAKOTO_DATA_DIR" in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())

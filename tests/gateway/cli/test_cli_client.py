@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +11,14 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import BodyPartReader, web
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Response
 
 from gateway.cli import client as client_module
 from gateway.cli import reading as reading_module
 from gateway.cli.client import CUTS_MAX, TerminalClient
 from gateway.cli.failure import CommandFailedError
+from gateway.wire.errors import AuthInvalidError
 from tests.gateway.cli.fake_gateway import (
     DONE,
     STARTED,
@@ -29,6 +32,8 @@ from tests.gateway.cli.fake_gateway import (
 from tests.gateway.hosts.local_host import local_host
 from tests.gateway.hosts.puppet import Puppet, reply
 from tests.gateway.web.cutting_proxy import Fate, Line, cutting_proxy
+
+Refusal = Callable[[ServerConnection, object], Response]
 
 
 @pytest.fixture(autouse=True)
@@ -512,6 +517,62 @@ async def test_a_token_that_is_not_accepted() -> None:
     async with fake_gateway(script) as gateway:
         with pytest.raises(CommandFailedError, match="The token has expired"):
             await ask(gateway)
+
+
+def refusing(status: int, body: str) -> Refusal:
+    def refuse(ws: ServerConnection, _: object) -> Response:
+        return ws.respond(status, body)
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (
+            401,
+            '{"error": {"message": "The token is not valid."}}',
+            "the gateway refuses this token: The token is not valid.",
+        ),
+        (
+            503,
+            '{"error": {"message": "It is going down."}}',
+            "the gateway lets nobody in at URL: It is going down.",
+        ),
+        (401, "<html>", "cannot connect to URL: server rejected WebSocket connection: HTTP 401"),
+        (404, '["x"]', "cannot connect to URL: server rejected WebSocket connection: HTTP 404"),
+    ],
+)
+async def test_a_handshake_that_is_refused(status: int, body: str, says: str) -> None:
+    async with serve(
+        lambda ws: ws.wait_closed(), "127.0.0.1", 0, process_request=refusing(status, body)
+    ) as server:
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/v1/ws"
+        with pytest.raises(CommandFailedError) as caught:
+            async with asyncio.timeout(5), TerminalClient(url, "t0ken"):
+                pass
+    assert str(caught.value) == says.replace("URL", url)
+
+
+async def test_a_real_host_says_what_is_wrong_with_a_token(tmp_path: Path) -> None:
+    async with local_host(tmp_path) as host:
+        with pytest.raises(CommandFailedError) as caught:
+            async with asyncio.timeout(5), TerminalClient(host.socket_url, "garbage"):
+                pass
+    assert (
+        str(caught.value) == f"the gateway refuses this token: {AuthInvalidError.default_message}"
+    )
+
+
+async def test_a_session_that_is_not_there_is_named(tmp_path: Path) -> None:
+    async with local_host(tmp_path) as host:
+        with pytest.raises(CommandFailedError) as caught:
+            async with (
+                asyncio.timeout(5),
+                TerminalClient(host.socket_url, host.token()) as client,
+            ):
+                [event async for event in client.answer("c1", "Hi", "nosuch")]
+    assert str(caught.value) == "no such session: nosuch"
 
 
 async def test_a_connection_that_is_closed_at_once() -> None:

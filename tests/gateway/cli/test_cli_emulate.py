@@ -136,7 +136,6 @@ def test_options_become_a_deployment() -> None:
         (["--default", "a:b", "--timeout", "default=soon"], "'soon' is no number"),
         (["--default", "a:b", "--on-failure", "default=absent"], "no function 'absent'"),
         ([], "name a handler: --connect"),
-        (["--default", "a:b", "--root", "absent"], "absent is no folder"),
         (["--default", "a:b", "--select", "x"], "no route selection expression"),
         (["--default", "a:b", "--respond", "absent"], "no route 'absent'"),
         (["--default", "a:b", "--chaos", "rain=0.5"], "--chaos: the faults are delay-invoke"),
@@ -146,8 +145,44 @@ def test_options_become_a_deployment() -> None:
 def test_a_mistake_is_one_line(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["emulate", *arguments]) == 1
+    assert main(["emulate", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("makoto: ")
     assert said in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--root", "absent"], r"\S+absent is no folder"),
+        (
+            ["--connect", "nosuch:x"],
+            "function connect: Unable to import module 'nosuch': No module named 'nosuch'",
+        ),
+        (
+            ["--connect", "room:nosuch"],
+            "function connect: Handler 'nosuch' missing on module 'room'",
+        ),
+        (["--connect", "nosuch"], "function connect: Bad handler 'nosuch': Empty module name"),
+    ],
+)
+def test_a_handler_that_is_not_there_is_one_line_at_the_start(
+    arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    common = ["emulate", "--port", "0", "--root", str(HANDLERS), "--default", "room:seen"]
+    assert main([*common, *arguments]) == 1
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert re.fullmatch(f"makoto: {said}\n", printed.err)
+
+
+def test_a_handler_that_breaks_at_its_import_says_so_at_the_start_with_its_trace(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    common = ["emulate", "--port", "0", "--root", str(HANDLERS)]
+    assert main([*common, "--default", "broken:handler"]) == 1
+    printed = capfd.readouterr()
+    assert printed.err == "makoto: function default: RuntimeError: no import\n"
+    assert re.search(r"default \|   File .*broken\.py", printed.out)
+    assert "Ctrl-C" not in printed.out

@@ -72,7 +72,15 @@ def test_every_option_is_explained(name: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["dance"], ["serve", "--port", "x"], ["replay"], ["token", "--minutes", "soon"]],
+    [
+        [],
+        ["dance"],
+        *([name, "--port", "x"] for name in ("serve", "page", "emulate")),
+        *([name, "--port", "70000"] for name in ("serve", "page", "emulate")),
+        ["replay", "x.jsonl", "--port", "-1"],
+        ["replay"],
+        ["token", "--minutes", "soon"],
+    ],
 )
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -134,14 +142,15 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["chat", "--url", "ws://127.0.0.1:9/v1/ws", "Hi"], "cannot connect to"),
+        (
+            ["chat", "--url", "ws://127.0.0.1:9/", "--token-file", "token", "Hi"],
+            "cannot connect to",
+        ),
+        (["chat", "Hi"], "var holds no gateway's signing key"),
         (["chat", "--token-file", "none.txt", "Hi"], "none.txt: No such file or directory"),
         (["chat", "--token-file", "/", "Hi"], "/: Is a directory"),
         (["replay", "none.jsonl"], "none.jsonl: No such file or directory"),
-        (["token", "--user", "a#b"], "user id"),
-        (["token", "--minutes", "0"], "lives"),
         (["token", "--data-dir", "/dev/null/x"], "/dev/null/x: Not a directory"),
-        (["serve", "--port", "70000"], "MAKOTO_PORT"),
         (["serve", "--data-dir", "/dev/null"], "/dev/null"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -149,12 +158,37 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_goes_wrong_is_one_line(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("token").write_text("t0ken")
     assert main(arguments) == 1
+    assert says in the_one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["chat", "--url", "foo", "Hi"], "--url: foo isn't a valid URI"),
+        (["chat", "--url", "ws://127.0.0.1:99999/", "Hi"], "--url: "),
+        (["page", "--gateway", "http://foo"], "no wss or ws URL"),
+        (["token", "--user", "a#b"], "user id"),
+        (["token", "--minutes", "0"], "a token lives 1 to 1440 minutes, not 0"),
+        (["token", "--minutes", "99999"], "a token lives 1 to 1440 minutes, not 99999"),
+        (["emulate"], "name a handler"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_can_never_be_carried_out_is_wrong_usage(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert says in the_one_line(capsys)
+
+
+def the_one_line(capsys: pytest.CaptureFixture[str]) -> str:
     written = capsys.readouterr()
     assert written.out == ""
     assert written.err.startswith("makoto: ")
     assert written.err.count("\n") == 1
-    assert says in written.err
+    return written.err
 
 
 def test_a_bad_setting_is_one_line(

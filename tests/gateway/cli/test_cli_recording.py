@@ -61,6 +61,14 @@ def test_what_was_dropped_is_not_in_the_next_recording(tmp_path: Path) -> None:
     assert [each.event.type for each in read_recording(tmp_path / "r")] == ["started", "done"]
 
 
+def test_an_older_recording_stays_until_a_whole_one_replaces_it(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text("older")
+    recorder = Recorder(path, clock=lambda: 0.0)
+    recorder.add(STARTED)
+    assert path.read_text() == "older"
+
+
 def test_times_are_between_events_and_begin_with_the_first(tmp_path: Path) -> None:
     ticks = iter([100.0, 100.25, 101.0])
     path = record(
