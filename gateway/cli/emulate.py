@@ -166,22 +166,33 @@ def _emulator_of(asked: argparse.Namespace, printout: Printout) -> "Emulator":
 
 
 async def _serve(emulator: "Emulator", printout: Printout) -> None:
-    from gateway.emulator import DeploymentError, HandlerAbsentError
-
     over = asyncio.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(sign, over.set)
     async with emulator as running:
-        try:
-            await running.warm_up()
-        except HandlerAbsentError:
-            raise
-        except DeploymentError:
-            printout.release()
-            raise
-        _greet(running)
+        ending = asyncio.create_task(over.wait())
+        starting = asyncio.create_task(_start(running, printout))
+        await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():  # an import may take its time, but not after Ctrl-C
+            starting.cancel()
+            await asyncio.wait({starting})
+            return
+        starting.result()
+        await ending
+
+
+async def _start(running: "Emulator", printout: Printout) -> None:
+    from gateway.emulator import DeploymentError, HandlerAbsentError
+
+    try:
+        await running.warm_up()
+    except HandlerAbsentError:
+        raise
+    except DeploymentError:
         printout.release()
-        await over.wait()
+        raise
+    _greet(running)
+    printout.release()
 
 
 def _greet(running: "Emulator") -> None:

@@ -104,6 +104,21 @@ def test_no_worker_outlives_a_killed_emulator(handler: str) -> None:
         wait_for_the_end_of(worker)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_signal_ends_it_while_a_handler_is_still_being_imported(tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text("import time\ntime.sleep(600)\n")
+    with emulating("--default", "endless:handler", "--root", str(tmp_path)) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until = time.monotonic() + 20
+        while not children.read_text():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(8) == 0  # importing may take a minute
+        assert process.stdout is not None
+        assert process.stdout.read() == ""
+
+
 def parsed(*arguments: str) -> argparse.Namespace:
     return make_parser().parse_args(["emulate", *arguments])
 
