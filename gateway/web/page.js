@@ -32,6 +32,7 @@ const conversation = new Conversation(client, {
   memories: () => void memories.refresh(),
   memoryChip: () => panels.open("memories-panel"),
   live: (isLive) => composer.setLive(isLive),
+  unsent: (content) => composer.putBack(content),
 });
 const sessions = new Sessions(client, {
   onOpen: (sessionId) => {

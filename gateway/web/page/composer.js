@@ -41,6 +41,13 @@ export class Composer {
     if (matchMedia("(hover: hover)").matches) this.#field.focus();
   }
 
+  /** Have a text that was not sent in the field again, before what is being written there. */
+  putBack(text) {
+    this.#field.value = [text, this.#field.value].filter(Boolean).join("\n\n");
+    this.#fit();
+    this.#field.focus();
+  }
+
   #key(event) {
     // The Enter that ends an input method's composition: Safari reports it after the end, as key 229.
     if (event.isComposing || event.keyCode === 229) return;

@@ -28,10 +28,11 @@ export class Conversation {
   #end = new EndFollower(byId("transcript"), byId("transcript").firstElementChild, byId("latest"));
   #opening = null; // what is being opened; answers for anything else come too late
   #loading = null; // settles when the history is shown, or cannot be
+  #outbox = []; // what is being sent to it while it is opened
   #noted; // the memories of the history's answers
   #unfollow = () => {};
 
-  /** `heard`: `session(id)`, `changed()`, `memories()`, `memoryChip()`, `live(isLive)`. */
+  /** `heard`: `session(id)`, `changed()`, `memories()`, `memoryChip()`, `live(isLive)`, `unsent(content)`. */
   constructor(client, heard) {
     this.#client = client;
     this.#heard = heard;
@@ -42,6 +43,7 @@ export class Conversation {
     });
     byId("suggestions").append(...cards);
     client.on("run", (run) => void this.#showElsewhere(run));
+    client.on("error", ({ code }) => void (code === "not_found" && this.#catchUp()));
     client.on("ready", () => void (this.#loading ?? this.#catchUp()));
     onNeighbours((sessionId) => {
       this.#heard.changed();
@@ -59,14 +61,13 @@ export class Conversation {
     this.#clear();
     this.#end.follow();
     this.#follow();
+    this.#outbox = this.#client.runs.filter((run) => isUnsent(run) && run.sessionId === sessionId);
     this.#loading = sessionId && this.#load(opening);
     await this.#loading;
     if (opening !== this.#opening) return;
     this.#loading = null;
-    for (const run of this.#client.runs) {
-      const isHere = run.state === "sending" && run.kind === "send" && run.sessionId === sessionId;
-      if (isHere) this.#attach(this.#begin(run.content), run);
-    }
+    for (const run of this.#outbox.filter(isUnsent)) this.#attach(this.#begin(run.content), run);
+    this.#outbox = [];
     this.#end.follow();
   }
 
@@ -74,6 +75,7 @@ export class Conversation {
   send(content) {
     const isSending = this.#turns.some((turn) => turn.run?.state === "sending");
     if (this.#sessionId === null && isSending) return false;
+    if (this.#sessionId === null && !this.#turns.length) this.#box.replaceChildren();
     const run = this.#client.send({ content, sessionId: this.#sessionId ?? undefined, ifBusy: "queue" });
     this.#attach(this.#begin(content), run);
     this.#end.follow();
@@ -110,6 +112,7 @@ export class Conversation {
     return new Turn({
       again: (turn) => (turn.messageId ? this.#again(turn) : this.#resend(turn)),
       resend: (turn) => this.#resend(turn),
+      edit: (turn) => this.#edit(turn),
       memories: this.#heard.memoryChip,
     });
   }
@@ -121,6 +124,12 @@ export class Conversation {
   #resend(turn) {
     this.#drop(turn);
     this.send(turn.content);
+  }
+
+  #edit(turn) {
+    this.#drop(turn);
+    this.#settle();
+    this.#heard.unsent(turn.content);
   }
 
   #drop(turn) {
@@ -137,6 +146,7 @@ export class Conversation {
       this.#settle();
       this.#heard.changed();
       if (run.memories.length) this.#heard.memories();
+      if (saysGone(run)) void this.#catchUp();
     });
   }
 
@@ -297,30 +307,47 @@ export class Conversation {
       const isOld = (turn) => !turn.isLive && turn.reply.shown === shown.get(turn);
       this.#merge(items, (turn, reply) => isOld(turn) && turn.replyId !== reply.message_id);
       await this.#followUnanswered();
-    } catch {
-      return; // no connection, or the session is gone: the next one tries again
+    } catch (error) {
+      if (error.code === "not_found" && opening === this.#opening) this.#leave();
+      return; // or there is no connection: the next one tries again
     }
     this.#settle();
   }
 
-  #showFault(error, retry) {
-    const isGone = error.code === "not_found";
-    if (isGone) {
-      this.#sessionId = null; // what is written now begins a new one
-      this.#follow();
-      this.#heard.session(null);
-      this.#settle();
+  /** The conversation was deleted: what is written now begins a new one, and what was not sent is kept. */
+  #leave() {
+    const shown = this.#turns.map((turn) => turn.run).filter((run) => run?.sessionId === this.#sessionId);
+    const unsent = new Set([...this.#outbox, ...shown].filter(isUnsent));
+    void this.open(null);
+    this.#heard.session(null);
+    this.#heard.changed();
+    this.#box.prepend(make("p", { className: "empty" }, "This conversation does not exist any more."));
+    for (const run of [...unsent].reverse()) {
+      this.#client.cancel(run);
+      this.#heard.unsent(run.content);
     }
-    const text = isGone
-      ? "This conversation does not exist any more."
-      : `It could not be loaded: ${error.message}`;
-    const again = isGone ? [] : [button("quiet-button", () => {
+  }
+
+  #showFault(error, retry) {
+    if (error.code === "not_found") return this.#leave();
+    const again = button("quiet-button", () => {
       fault.remove();
       void retry();
-    }, "Try again")];
-    const fault = make("p", { className: "empty" }, text, ...again);
+    }, "Try again");
+    const fault = make("p", { className: "empty" }, `It could not be loaded: ${error.message}`, again);
     this.#box.prepend(fault);
   }
+}
+
+/** A message that was not accepted, or not yet. */
+function isUnsent(run) {
+  return run.kind === "send" && !run.runId && !run.end;
+}
+
+/** Whether it ended as it does when its conversation is deleted: refused, or stopped by no one here. */
+function saysGone({ error, end, cancelling }) {
+  if (error) return error.code === "not_found";
+  return end.reason === "cancelled" && !end.saved && !cancelling;
 }
 
 function firstUpdate(run) {

@@ -2,7 +2,7 @@
 
 const channel = new BroadcastChannel("makoto.sessions");
 
-/** Tell them that a question was accepted in a session. */
+/** Tell them that a question was accepted in a session, or that it was deleted. */
 export const tellNeighbours = (sessionId) => channel.postMessage({ sessionId });
 
 /** `listener(sessionId)` is called when another tab says so. */

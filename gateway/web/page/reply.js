@@ -5,15 +5,16 @@ import { MarkdownView } from "../markdown.js";
 import { button, copyText, icon, iconButton, make } from "./elements.js";
 import { languageOf } from "./words.js";
 
-/** How an answer that did not end by itself is marked. */
+/** How an answer that did not end by itself is marked; `timeout` and `error` by what went wrong. */
 const LABELS = {
   length: "Cut off at the length limit",
   filtered: "Stopped by the content filter",
   cancelled: "Stopped",
-  timeout: "The model took too long",
   interrupted: "Interrupted",
-  error: "No answer",
 };
+
+/** What went wrong, where nothing says it any more: in the history. */
+const FAULTS = { timeout: "The model took too long.", error: "" };
 
 const FACES = new Map(Object.entries({
   angry: "😠", calm: "😌", concerned: "😟", excited: "🤩", happy: "😊", joy: "😄",
@@ -123,7 +124,7 @@ export class Reply {
   #paint({ emotion, category, memories = [] }, end, text) {
     this.#text.lang = languageOf(text.slice(0, 2_000));
     this.element.ariaBusy = String(end === null);
-    this.element.dataset.state = end === null ? this.run.state : "ended";
+    this.element.dataset.state = end === null ? this.#liveState : "ended";
     this.#showChips([...this.#makeChips(emotion, category, memories)]);
     this.#foot.replaceChildren(...(end === null ? this.#liveFoot() : this.#endFoot(end, text)));
   }
@@ -150,8 +151,15 @@ export class Reply {
     }
   }
 
+  /** The run's state, or `queued` until its turn has come. */
+  get #liveState() {
+    const { state, replyId } = this.run;
+    return state === "waiting" && !replyId ? "queued" : state;
+  }
+
   *#liveFoot() {
     if (this.run.cancelling) yield make("span", { className: "label" }, "Stopping…");
+    else if (this.#liveState === "queued") yield make("span", { className: "label queued" }, "Waiting…");
   }
 
   *#endFoot(end, text) {
@@ -159,8 +167,7 @@ export class Reply {
     const fault = this.run?.end?.error ?? error;
     const isWhole = end === "stop";
     if (!isWhole) {
-      const label = fault ? `${LABELS[end]}: ${fault.message}` : LABELS[end] ?? end;
-      yield make("span", { className: `label ${end}` }, label);
+      yield make("span", { className: `label ${end}` }, labelOf(end, text, fault?.message));
       yield button("quiet-button", () => this.#actions.again(), icon("again"), "Try again");
     }
     if (this.run?.end?.saved === false && end !== "cancelled") {
@@ -183,4 +190,10 @@ export class Reply {
     if (name) title.textContent = name;
     body.append(more);
   }
+}
+
+function labelOf(end, text, message) {
+  if (!(end in FAULTS)) return LABELS[end] ?? end;
+  const what = text ? "The answer broke off" : "No answer";
+  return [what, message ?? FAULTS[end]].filter(Boolean).join(": ");
 }

@@ -2,6 +2,7 @@
 
 import { confirmed } from "./confirm.js";
 import { button, byId, iconButton, make } from "./elements.js";
+import { tellNeighbours } from "./neighbours.js";
 import { daysAgo, languageOf } from "./words.js";
 
 const PAGE = 30;
@@ -138,6 +139,7 @@ export class Sessions {
     } catch (error) {
       if (error.code !== "not_found") return;
     }
+    tellNeighbours(item.session_id);
     this.#items = this.#items.filter((other) => other.session_id !== item.session_id);
     if (item.session_id === this.#current) this.open(null);
     else this.#show();

@@ -17,7 +17,7 @@ export class Turn {
   #actions;
   #before = null; // the answer that a new one is to replace
 
-  /** `actions`: `again(turn)`, `resend(turn)`, `memories()`. */
+  /** `actions`: `again(turn)`, `resend(turn)`, `edit(turn)`, `memories()`. */
   constructor(actions) {
     this.#actions = actions;
   }
@@ -87,7 +87,9 @@ export class Turn {
     const what = run.kind === "send" ? "Not sent" : "Not answered again";
     this.#status.append(make("span", { className: "label error" }, `${what}: ${run.error.message}`));
     if (run.kind === "send") {
-      this.#status.append(button("quiet-button", () => this.#actions.resend(this), "Send again"));
+      const { resend, edit } = this.#actions;
+      const [act, name] = run.error.retryable ? [resend, "Send again"] : [edit, "Edit"];
+      this.#status.append(button("quiet-button", () => act(this), name));
     } else if (this.#before) {
       this.reply.show(this.#before); // it is still the answer
     }

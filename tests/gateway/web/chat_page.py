@@ -96,6 +96,13 @@ class ChatPage:
         self.wait_until_idle()
         return self.texts.nth(before)
 
+    def delete(self, title: str) -> None:
+        """Delete a conversation."""
+        row = self.page.locator(".sessions li", has=self.page.get_by_text(title, exact=True))
+        row.hover()
+        row.get_by_role("button", name="Delete").click()
+        self.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+
     def wait_until_idle(self) -> None:
         """Wait until no answer is under way."""
         expect(self.live).to_have_count(0, timeout=ANSWER_MS)

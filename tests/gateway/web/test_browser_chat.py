@@ -81,7 +81,7 @@ def test_regenerate_puts_the_new_answer_in_place_of_the_old(chat: ChatPage) -> N
     ("message", "label"),
     [
         ("fail", "No answer: The model is not available."),
-        ("fail later", "No answer: The model is not available."),
+        ("fail later", "The answer broke off: The model is not available."),
         ("filter", "Stopped by the content filter"),
         ("truncate", "Cut off at the length limit"),
     ],
@@ -95,6 +95,60 @@ def test_an_answer_that_failed_says_so_and_can_be_tried_again(
     expect(chat.live).to_have_count(0)
     expect(chat.page.locator(".label").first).to_have_text(re.compile(re.escape(label)))
     expect(chat.replies).to_have_count(1)
+
+
+@pytest.mark.parametrize(
+    ("message", "label"),
+    [
+        ("stall", "No answer: The model took too long."),
+        ("stall later", "The answer broke off: The model took too long."),
+    ],
+)
+def test_a_model_that_is_silent_for_too_long_is_told_of_once_before_and_after_a_reload(
+    start_server: StartServer, open_page: OpenPage, message: str, label: str
+) -> None:
+    deadlines = {"first_token_s": "0.5", "between_chunks_s": "0.5"}
+    chat = open_page(start_server(scripted_pace="0", **deadlines))
+    chat.ask(message)
+    expect(chat.page.locator(".label")).to_have_text(label)
+    chat.page.reload()
+    expect(chat.page.locator(".label")).to_have_text(label)
+
+
+def test_a_message_that_will_never_be_taken_can_be_edited_instead_of_sent_again(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    chat = open_page(start_server(scripted_pace="0", content_bytes="2000"))
+    chat.say("echo " + "long " * 500)
+    refused = chat.page.get_by_text("Not sent: This is larger than allowed.")
+    expect(refused).to_be_visible()
+    expect(chat.page.get_by_role("button", name="Send again")).to_have_count(0)
+    chat.field.fill("written meanwhile")
+    chat.page.get_by_role("button", name="Edit", exact=True).click()
+    expect(refused).to_have_count(0)
+    expect(chat.said).to_have_count(0)
+    expect(chat.page.get_by_text("What shall we talk about?")).to_be_visible()
+    expect(chat.field).to_be_focused()
+    expect(chat.field).to_have_value(re.compile(r"^echo (long ){499}long\n\nwritten meanwhile$"))
+    assert chat.ask("echo short").inner_text() == "short"
+
+
+def test_a_message_whose_turn_has_not_come_says_that_it_waits(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    chat = open_page(start_server(scripted_pace="30"))
+    chat.say(LONG)
+    chat.wait_for_text(20)
+    chat.say("echo second")
+    waits = chat.page.get_by_text("Waiting…")
+    expect(waits).to_be_visible()
+    expect(waits).to_have_count(1)
+    chat.page.reload()
+    expect(waits).to_be_visible()
+    expect(waits).to_have_count(1)
+    chat.page.keyboard.press("Escape")
+    expect(chat.texts.last).to_have_text("second")
+    expect(waits).to_have_count(0)
 
 
 def test_messages_wait_for_the_answer_before_them(

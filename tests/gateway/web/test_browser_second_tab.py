@@ -175,6 +175,77 @@ def test_another_answer_takes_the_place_of_the_first_one_in_both_tabs(two_tabs: 
         assert sentences(chat.texts.last.inner_text()) == SENTENCES
 
 
+def is_told_that_it_is_gone(chat: ChatPage) -> None:
+    expect(chat.page.get_by_text("This conversation does not exist any more.")).to_be_visible()
+    expect(chat.said).to_have_count(0)
+    expect(chat.page.locator("#title")).to_have_text("New conversation")
+    expect(chat.page).to_have_url(chat.url)
+
+
+@pytest.mark.parametrize("one_browser", [True, False], ids=["tab", "device"])
+def test_a_conversation_that_is_deleted_in_the_middle_of_an_answer_is_gone_elsewhere_too(
+    two_tabs: TwoTabs, one_browser: bool
+) -> None:
+    left, right = two_tabs(pace="30", one_browser=one_browser)
+    right.say(LONG)
+    right.wait_for_text(20)
+    left.delete("echo one")
+    is_told_that_it_is_gone(right)
+    right.ask("echo here")
+    expect(right.page.get_by_text("This conversation does not exist any more.")).to_be_hidden()
+    expect(right.said).to_have_text(["echo here"])
+    expect(right.sessions).to_have_text(["echo here"])
+
+
+def test_an_idle_conversation_that_is_deleted_is_gone_in_the_browsers_other_tab(
+    two_tabs: TwoTabs,
+) -> None:
+    left, right = two_tabs(pace="0", one_browser=True)
+    left.delete("echo one")
+    is_told_that_it_is_gone(right)
+
+
+def test_a_message_to_a_conversation_that_was_deleted_elsewhere_is_back_in_the_field(
+    two_tabs: TwoTabs,
+) -> None:
+    left, right = two_tabs(pace="0")
+    left.delete("echo one")
+    expect(left.sessions).to_have_count(0)
+    right.say("echo kept")
+    is_told_that_it_is_gone(right)
+    expect(right.field).to_have_value("echo kept")
+    expect(right.field).to_be_focused()
+    right.field.press("Enter")
+    expect(right.texts).to_have_text(["kept"])
+    expect(left.sessions).to_have_count(0)
+    left.page.reload()
+    expect(left.sessions).to_have_text(["echo kept"])
+
+
+def test_a_message_that_waits_over_a_reload_for_a_conversation_deleted_meanwhile_is_kept(
+    two_tabs: TwoTabs,
+) -> None:
+    left, right = two_tabs(pace="0")
+    is_cut_off = True
+
+    def carry(socket: WebSocketRoute) -> None:
+        if not is_cut_off:
+            socket.connect_to_server()
+
+    right.page.route_web_socket(re.compile("/v1/ws"), carry)
+    right.page.reload()
+    right.say("echo kept")
+    expect(right.page.get_by_text("Sending…")).to_be_visible()
+    right.page.wait_for_function("sessionStorage.getItem('makoto.outbox') !== null")
+    left.delete("echo one")
+    expect(left.sessions).to_have_count(0)
+    is_cut_off = False
+    right.page.reload()
+    is_told_that_it_is_gone(right)
+    expect(right.field).to_have_value("echo kept")
+    assert right.page.evaluate("sessionStorage.getItem('makoto.outbox')") is None
+
+
 def test_an_open_conversation_alone_is_followed(
     start_server: StartServer, open_page: OpenPage
 ) -> None:
