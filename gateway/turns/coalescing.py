@@ -5,10 +5,10 @@ import math
 from types import TracebackType
 from typing import Final
 
-READS_PER_S: Final = 2_000
-"""How often a process reads from providers, from ten answers on and up to 180 at once."""
+READS_PER_S: Final = 1_250
+"""How often a process reads from providers, from ten answers on and up to 112 at once."""
 
-SHORTEST_S: Final = 0.005
+SHORTEST_S: Final = 0.008
 """So short a wait is not worth its timer: up to ten answers are read whenever something comes."""
 
 LONGEST_S: Final = 0.09
