@@ -113,7 +113,8 @@ def test_a_token_is_not_asked_for_again_when_the_server_was_away(
     dialog.get_by_role("button", name="Sign in").click()
     chat.wait_until_connected()
     server.kill()
-    expect(chat.page.locator("#notice")).to_contain_text("Connection lost")
+    # It is told once a wait is long enough to be read: how long they are is drawn by lot.
+    expect(chat.page.locator("#notice")).to_contain_text("Connection lost", timeout=60_000)
     expect(dialog).to_be_hidden()
     server.start()
     chat.wait_until_connected()
