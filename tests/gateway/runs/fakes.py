@@ -13,6 +13,7 @@ import orjson
 from gateway.frames.spill import Spill
 from gateway.runs.live_run import LiveRun
 from gateway.runs.transport import GoneError
+from gateway.wire.events import Done, content_delta
 from storage.blobs.blob_store import SignedDownload
 from storage.errors import (
     BlobMissingError,
@@ -26,6 +27,9 @@ from storage.repositories import Acknowledge
 ANNA = Owner(tenant_id="acme", user_id="anna")
 BEN = Owner(tenant_id="acme", user_id="ben")
 NOW = 1_000_000.0
+
+ENDED = [Done(reason="stop", message_id="reply-of-run-1", saved=True).encode()]
+"""How the run ends."""
 
 
 def at(connection_id: str, **changes: Any) -> Connection:
@@ -231,3 +235,18 @@ class Surroundings:
 
 def text_of(events: Sequence[tuple[int, dict[str, Any]]]) -> str:
     return "".join(event["text"] for _, event in events if event["type"] == "content.delta")
+
+
+def deltas(*texts: str) -> list[bytes]:
+    """Encoded deltas of these texts."""
+    return [content_delta(text) for text in texts]
+
+
+def numbers(around: Surroundings, connection: str = "c1") -> list[int]:
+    """The numbers of the events that a connection got."""
+    return [number for number, _ in around.events(connection)]
+
+
+def follow(around: Surroundings, connection: str = "c1", after: int = 0) -> None:
+    """Make a connection a reader."""
+    around.live.feed.follow(connection, after=after)

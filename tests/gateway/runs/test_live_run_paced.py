@@ -6,13 +6,12 @@ import pytest
 
 from gateway.frames.pace import Pace, PaceRules
 from gateway.runs.appender import VOLATILE_AFTER_S
-from gateway.wire.events import ContentDone, Done, Emotion, Started, content_delta
-from tests.gateway.runs.fakes import Surroundings, text_of
+from gateway.wire.events import ContentDone, Emotion, Started, content_delta
+from tests.gateway.runs.fakes import ENDED, Surroundings, text_of
 from tests.gateway.runs.virtual_time import idle
 
 RULES = PaceRules(every_s=0.1, unread_s=1.0, at_bytes=4096)
 STARTED = Started(id="s", session_id="s", message_id="m", reply_id="r").encode()
-ENDED = [Done(reason="stop", message_id="reply-of-run-1", saved=True).encode()]
 LARGE = "春" * 4_000  # 12,000 bytes
 
 
