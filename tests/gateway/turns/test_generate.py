@@ -536,11 +536,16 @@ async def test_a_run_that_was_claimed_by_another_is_not_generated(tmp_path: Path
         assert chat.events(accepted["run_id"]) == []
 
 
-async def test_a_log_that_kept_what_it_seemed_to_refuse_still_ends_the_answer(
-    chat: Exchange, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a log up at its first refusal."""
     monkeypatch.setattr(appender, "VOLATILE_AFTER_S", 0.0)
     monkeypatch.setattr(appender, "RETRY_LOG_EVERY_S", 0.0)
+
+
+async def test_a_log_that_kept_what_it_seemed_to_refuse_still_ends_the_answer(
+    chat: Exchange, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = chat.store.inner._journal
     real = log.append
 
@@ -557,10 +562,8 @@ async def test_a_log_that_kept_what_it_seemed_to_refuse_still_ends_the_answer(
 
 
 async def test_a_log_that_refuses_shows_the_answer_and_says_that_it_is_not_saved(
-    chat: Exchange, monkeypatch: pytest.MonkeyPatch
+    chat: Exchange, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(appender, "VOLATILE_AFTER_S", 0.0)
-    monkeypatch.setattr(appender, "RETRY_LOG_EVERY_S", 0.0)
     log = chat.store.inner._journal
     real = log.append
 
