@@ -26,9 +26,6 @@ CLAIM_WAITS_S = (0.1, 0.4, 1.0)
 CLAIM_WITHIN_S = 4.5
 """How long all these attempts may take together: a store that hangs takes as long for one."""
 
-CLOSE_S = 1.0
-"""How long the request to the model has to close when a generation is abandoned."""
-
 log = logging.getLogger(__name__)
 
 
@@ -152,22 +149,22 @@ class Generator:
         if live.cancelled:
             live.emit([started(live.run)])
             return Outcome(reason="cancelled")
-        generation = asyncio.create_task(self._stream(live, attempt))
-        # The model is asked before this is written and posted.
         live.emit([started(live.run, model=self._model.name)])
-        live.stopped_by(generation.cancel)
+        clock = asyncio.get_running_loop().time
+        error: Exception | None = None
         try:
-            await asyncio.wait({generation})
+            async with asyncio.timeout(None) as until_stopped:
+                live.stopped_by(lambda: until_stopped.reschedule(clock()))
+                await self._stream(live, attempt)
+        except Exception as exc:  # noqa: BLE001 - `failure` tells it, and logs what nobody foresaw
+            error = exc
         finally:
             live.stopped_by(None)
-            if generation.cancel():  # we are abandoned ourselves
-                await asyncio.wait({generation}, timeout=CLOSE_S)
-        return outcome_of(
-            generation,
-            cancelled=live.cancelled,
-            finish_reason=attempt.writer.finish_reason,
-            said=bool(attempt.writer.draft.content),
-        )
+        if until_stopped.expired():
+            return Outcome(reason="cancelled" if live.cancelled else "interrupted")
+        if error is not None:
+            return failure(error)
+        return outcome_of(attempt.writer.finish_reason, said=bool(attempt.writer.draft.content))
 
     async def _read_context(self, owner: Owner, run: Run) -> Context:
         context = await read_context(self._store.of(owner), run, self._rules)

@@ -1,6 +1,5 @@
 """How a generation ended, in the words of the wire. The one mapping from model errors to events."""
 
-import asyncio
 import logging
 from dataclasses import dataclass
 
@@ -47,22 +46,13 @@ class Outcome:
         return self.reason in {"stop", "length", "filtered"}
 
 
-def outcome_of(
-    generation: asyncio.Task[None], *, cancelled: bool, finish_reason: str | None, said: bool
-) -> Outcome:
-    """Judge a generation that is over.
+def outcome_of(finish_reason: str | None, *, said: bool) -> Outcome:
+    """Judge a stream that came to its end.
 
     Args:
-        generation: the task, done.
-        cancelled: whether somebody asked to stop the run.
         finish_reason: the provider's word, if it came.
         said: whether there is a word of content.
     """
-    if generation.cancelled():
-        return Outcome(reason="cancelled" if cancelled else "interrupted")
-    error = generation.exception()
-    if error is not None:
-        return failure(error)
     reason = _FINISH_REASONS.get(finish_reason, "stop")
     if reason == "stop" and not said:
         return Outcome(reason="error", error=_run_error(ModelProtocolError()))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from gateway.runs import appender
 from gateway.turns import coalescing
 from gateway.wire.commands import Resume
 from storage.errors import LogSlotTakenError, StorageUnavailableError, UnstorableTextError
+from streaming.models.chat_model import ModelRequest
 from streaming.models.errors import ModelTimeoutError, ModelUnavailableError
-from streaming.parts import FieldDelta, Finished
+from streaming.parts import FieldDelta, Finished, Part
 from tests.gateway.runs.fakes import ANNA, at
 from tests.gateway.turns.exchange import Exchange, exchange, prompt_tokens, reply
 
@@ -276,6 +278,40 @@ async def test_a_second_cancel_does_not_cut_off_the_closing_of_the_request(
     assert chat.model.closed == 1
 
 
+async def test_a_cancel_counts_though_the_request_closes_with_an_error(
+    chat: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(request: ModelRequest) -> AsyncGenerator[list[Part], None]:
+        yield [FieldDelta("content", "Half")]
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ModelUnavailableError("cut")
+
+    monkeypatch.setattr(chat.model, "stream", broken)
+    accepted = await chat.send()
+    await wait_for(chat, accepted["run_id"], "Half")
+    live = chat.live.find(ANNA, accepted["run_id"])
+    assert live is not None
+    live.cancel()
+    await chat.settle()
+    assert chat.done(accepted["run_id"])["reason"] == "cancelled"
+
+
+async def test_a_cancel_at_the_very_end_changes_nothing(
+    chat: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ending(request: ModelRequest) -> AsyncGenerator[list[Part], None]:
+        yield [FieldDelta("content", "Whole"), Finished("stop")]
+        [live] = chat.live.all()
+        live.cancel()
+
+    monkeypatch.setattr(chat.model, "stream", ending)
+    accepted = await chat.send()
+    await chat.settle()
+    assert chat.done(accepted["run_id"])["reason"] == "stop"
+
+
 async def test_a_cancel_before_the_first_word_stores_no_reply(chat: Exchange) -> None:
     chat.model.scripts = [[asyncio.Event()]]
     accepted = await chat.send("Hi")
@@ -365,8 +401,9 @@ async def test_an_abandoned_generation_closes_its_request_and_ends_nothing(
         (ModelUnavailableError("sk-secret"), "error", "model.unavailable"),
         (ModelTimeoutError("between_chunks"), "timeout", "model.timeout"),
         (RuntimeError("sk-secret"), "error", "internal"),
+        (TimeoutError("sk-secret"), "error", "internal"),
     ],
-    ids=["model", "timeout", "unforeseen"],
+    ids=["model", "timeout", "unforeseen", "a timeout of nobody's"],
 )
 async def test_an_error_ends_the_run_and_keeps_what_was_said(
     chat: Exchange, error: Exception, reason: str, code: str

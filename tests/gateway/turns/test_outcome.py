@@ -1,8 +1,6 @@
 """How a generation ended, in the words of the wire."""
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -28,26 +26,6 @@ from streaming.models.errors import (
 SECRET = "sk-secret from upstream"
 
 
-async def task_of(work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-    async def run() -> None:
-        await work()
-
-    task = asyncio.create_task(run())
-    await asyncio.wait({task})
-    return task
-
-
-async def ended() -> asyncio.Task[None]:
-    return await task_of(lambda: asyncio.sleep(0))
-
-
-async def stopped() -> asyncio.Task[None]:
-    task = asyncio.create_task(asyncio.sleep(60))
-    task.cancel()
-    await asyncio.wait({task})
-    return task
-
-
 # Ends without an error
 
 
@@ -65,31 +43,17 @@ async def stopped() -> asyncio.Task[None]:
         ("content_filter", False, "filtered"),
     ],
 )
-async def test_the_providers_reason(
-    finish_reason: str | None, said: bool, reason: DoneReason
-) -> None:
-    outcome = outcome_of(await ended(), cancelled=False, finish_reason=finish_reason, said=said)
+def test_the_providers_reason(finish_reason: str | None, said: bool, reason: DoneReason) -> None:
+    outcome = outcome_of(finish_reason, said=said)
     assert outcome == Outcome(reason=reason)
     assert outcome.whole
 
 
-async def test_a_reply_without_a_word_broke_the_protocol() -> None:
-    outcome = outcome_of(await ended(), cancelled=False, finish_reason="stop", said=False)
+def test_a_reply_without_a_word_broke_the_protocol() -> None:
+    outcome = outcome_of("stop", said=False)
     assert outcome.reason == "error"
     assert outcome.error is not None
     assert outcome.error.code == "model.protocol"
-    assert not outcome.whole
-
-
-async def test_a_cancel_that_came_too_late_changes_nothing() -> None:
-    outcome = outcome_of(await ended(), cancelled=True, finish_reason="stop", said=True)
-    assert outcome.reason == "stop"
-
-
-@pytest.mark.parametrize(("cancelled", "reason"), [(True, "cancelled"), (False, "interrupted")])
-async def test_a_stopped_generation(cancelled: bool, reason: DoneReason) -> None:
-    outcome = outcome_of(await stopped(), cancelled=cancelled, finish_reason=None, said=True)
-    assert outcome == Outcome(reason=reason)
     assert not outcome.whole
 
 
@@ -114,13 +78,10 @@ async def test_a_stopped_generation(cancelled: bool, reason: DoneReason) -> None
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-async def test_what_a_client_is_told_of_an_error(
+def test_what_a_client_is_told_of_an_error(
     error: Exception, reason: DoneReason, code: ErrorCode, retryable: bool
 ) -> None:
-    async def broken() -> None:
-        raise error
-
-    outcome = outcome_of(await task_of(broken), cancelled=False, finish_reason=None, said=True)
+    outcome = failure(error)
     assert outcome.reason == reason
     assert outcome.error is not None
     assert (outcome.error.code, outcome.error.retryable) == (code, retryable)
