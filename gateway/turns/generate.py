@@ -11,7 +11,7 @@ from gateway.runs.live_run import LiveRun
 from gateway.turns.coalescing import Coalescing
 from gateway.turns.context import read_context
 from gateway.turns.finish import Finisher, started
-from gateway.turns.outcome import Outcome, failure, outcome_of
+from gateway.turns.outcome import Outcome, failure, outcome_of, stopped
 from gateway.turns.prompt import PromptRules, build_prompt
 from gateway.turns.reply import ReplyShape, ReplyWriter
 from gateway.turns.usage import estimated_usage
@@ -148,7 +148,7 @@ class Generator:
     async def _answer(self, live: LiveRun, attempt: _Attempt) -> Outcome:
         if live.cancelled:
             live.emit([started(live.run)])
-            return Outcome(reason="cancelled")
+            return stopped(cancelled=True)
         live.emit([started(live.run, model=self._model.name)])
         clock = asyncio.get_running_loop().time
         error: Exception | None = None
@@ -161,7 +161,7 @@ class Generator:
         finally:
             live.stopped_by(None)
         if until_stopped.expired():
-            return Outcome(reason="cancelled" if live.cancelled else "interrupted")
+            return stopped(cancelled=live.cancelled)
         if error is not None:
             return failure(error)
         return outcome_of(attempt.writer.finish_reason, said=bool(attempt.writer.draft.content))

@@ -59,6 +59,11 @@ def outcome_of(finish_reason: str | None, *, said: bool) -> Outcome:
     return Outcome(reason=reason)
 
 
+def stopped(*, cancelled: bool) -> Outcome:
+    """Return how a run ends that was stopped: by its user, or because the process goes down."""
+    return Outcome(reason="cancelled" if cancelled else "interrupted")
+
+
 def failure(error: BaseException) -> Outcome:
     """Return how a run ends that this error has stopped. Errors nobody foresaw are logged here."""
     match error:
