@@ -4,7 +4,6 @@ A handler never knows where it runs. It gets a handshake, or a connection's reco
 go out through the `Transport`; what takes long, generating a reply, is handed on.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -128,14 +127,7 @@ class Gateway:
         except Exception as exc:  # noqa: BLE001 - the handler's last line of defence; logs the trace
             error = wire_error(exc)
             await self._refuse(connection, command, frame, error)
-        seconds = time.perf_counter() - began
-        try:
-            # A log line can wait for what the command has started: a reply's task, and the request to
-            # the model that this one starts.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        finally:
-            _report(connection, command, error, seconds)
+        _report(connection, command, error, time.perf_counter() - began)
         return Handled(connection=connection, error=error)
 
     async def disconnect(self, connection_id: str) -> None:

@@ -190,6 +190,7 @@ class Conversation:
         live = self._live.open(owner, run)
         if not outcome.ahead or live.cancelled:
             self._starter.start(live)
+            await asyncio.sleep(0)  # the request to the model leaves before a frame is written here
             await self._tell_accepted(live, here, post)
             return
         # Begins when the frame has been handed over, and does not wait for a slow reader to take it.

@@ -287,13 +287,14 @@ class Exchange:
     async def send(
         self, content: str = "Hi", *, connection: str = "c1", owner: Owner = ANNA, **fields: Any
     ) -> dict[str, Any]:
-        """Send a message; return `accepted`."""
+        """Send a message; return `accepted`, whatever else is being answered meanwhile."""
         command = Send(
             type="send", **{"id": f"s{len(self.model.requests)}", "content": content, **fields}
         )
         before = len(self.transport.frames[connection])
         await self.conversation.send(owner, TIER, at(connection), command, self.post(connection))
-        return self.transport.answers(connection)[before]
+        new = self.transport.answers(connection)[before:]
+        return next(frame for frame in new if frame["type"] == "accepted")
 
     async def settle(self) -> None:
         """Wait until nothing is being generated."""
