@@ -5,7 +5,6 @@ Times are Unix time in integer milliseconds, as `Date.now()` gives them.
 
 from typing import Annotated, Any, Literal
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.wire.errors import ErrorCode, WireError
@@ -19,7 +18,7 @@ class Answer(BaseModel):
 
     def encode(self) -> bytes:
         """Return the frame as JSON; absent optional fields are left out."""
-        return orjson.dumps(self.model_dump(exclude_none=True))
+        return self.model_dump_json(exclude_none=True).encode()
 
 
 class Limits(BaseModel):

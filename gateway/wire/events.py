@@ -20,7 +20,7 @@ class Event(BaseModel):
 
     def encode(self) -> bytes:
         """Return the event as JSON; absent optional fields are left out."""
-        return orjson.dumps(self.model_dump(exclude_none=True))
+        return self.model_dump_json(exclude_none=True).encode()
 
 
 class Started(Event):

@@ -6,6 +6,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -37,6 +38,9 @@ Durability = Literal["process", "power"]
 
 DATABASE: Final = "makoto.db"
 JOURNAL: Final = "journal"
+
+BOUND_MAX: Final = 1_024
+"""Of how many owners the repositories are kept; others get new ones."""
 
 _log = logging.getLogger(__name__)
 
@@ -104,6 +108,7 @@ class SqliteStore:
         self._journal = journal
         self._durable = durability == "power"
         self._clock = clock
+        self._bound = lru_cache(BOUND_MAX)(self._bind)
         self._tickets = SqliteTickets(writer)
         self._connections = LocalConnections(clock)
 
@@ -119,6 +124,9 @@ class SqliteStore:
 
     def of(self, owner: Owner) -> Repositories:
         """Return the repositories bound to that owner; cheap, no I/O."""
+        return self._bound(owner)
+
+    def _bind(self, owner: Owner) -> Repositories:
         reader, writer = self._reader, self._writer
         return Repositories(
             sessions=SqliteSessions(owner, reader, writer, self._forgotten),
