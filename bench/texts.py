@@ -24,7 +24,7 @@ JAPANESE = (
 )
 
 HEAD = '{"content":"'
-TAIL = '","emotion":"calm","category":"travel","memory":null}'
+TAIL = '","emotion":"happy","category":"story","memory":null}'
 
 _PLAIN_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n"}
 
