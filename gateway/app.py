@@ -18,7 +18,7 @@ from gateway.frames.spill import Spill
 from gateway.identity.admission import Admission, Admitted, Handshake
 from gateway.identity.principal import AUTH_GRACE_S
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.resume import live_run
+from gateway.runs.local_finder import listed_run
 from gateway.runs.transport import GoneError, Transport
 from gateway.tenants.tier import Tier
 from gateway.turns.conversation import Conversation
@@ -51,7 +51,6 @@ class Handled:
     Attributes:
         connection: the record as it is now, for the next frame.
         error: what the client was told, if anything was wrong.
-        bad_frame: whether the frame itself was not of the protocol.
     """
 
     connection: Connection
@@ -240,7 +239,7 @@ class Gateway:
 
     def _live_run(self, owner: Owner, run: Run) -> answers.LiveRun:
         live = self._live.find(owner, run.run_id)
-        return live_run(run, last_seq=live.feed.kept if live else run.last_seq)
+        return listed_run(run, last_seq=live.feed.kept if live else run.last_seq)
 
     async def _not_resumable(self, owner: Owner, connection: Connection, run: Run) -> None:
         stored = await self._store.of(owner).messages.get(run.reply_id)

@@ -23,9 +23,9 @@ from gateway.identity.admission import Admission
 from gateway.identity.verifier import TokenVerifier
 from gateway.jobs.reply import ReplyJob
 from gateway.jobs.seal import SealJob
-from gateway.runs.join import BEGUN_WITHIN_S, SharedResumer
 from gateway.runs.replay import Replayer
 from gateway.runs.run_starter import RunStarter
+from gateway.runs.shared_finder import BEGUN_WITHIN_S, SharedFinder
 from gateway.runs.transport import Transport
 from gateway.settings import Settings, read_settings, variable
 from storage.blobs.blob_store import BlobStore
@@ -79,7 +79,7 @@ class AwsFoundation(Foundation):
     """What one invocation stands on."""
 
     store: DynamoStore
-    finder: SharedResumer
+    finder: SharedFinder
     replayer: Replayer
 
 
@@ -159,7 +159,7 @@ def make_foundation(
         live=make_live_runs(
             store=store, transport=transport, spill=spill, ids=ids, clock=clock, pace=PER_WRITE
         ),
-        finder=SharedResumer(store=store, replayer=replayer, new_id=ids.new, clock=clock),
+        finder=SharedFinder(store=store, replayer=replayer, new_id=ids.new, clock=clock),
         replayer=replayer,
         spill=spill,
         ids=ids,

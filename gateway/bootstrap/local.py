@@ -17,8 +17,8 @@ from gateway.identity.handshake import HandshakePolicy
 from gateway.identity.local_issuer import LocalIssuer
 from gateway.identity.local_key import load_or_create_key
 from gateway.identity.verifier import TokenVerifier
+from gateway.runs.local_finder import LocalFinder
 from gateway.runs.replay import Replayer
-from gateway.runs.resume import Resumer
 from gateway.runs.transport import Transport
 from gateway.settings import Settings, SettingsError
 from gateway.turns.generate import Generator
@@ -88,7 +88,7 @@ async def open_foundation(
         transport=transport,
         admission=Admission(store=store, verifier=verifier, policy=policy, clock=clock),
         live=live,
-        finder=Resumer(
+        finder=LocalFinder(
             store=store,
             live=live,
             replayer=Replayer(store=store, transport=transport, spill=spill, clock=clock),

@@ -13,11 +13,10 @@ from gateway.runs.transport import GoneError
 from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
 from gateway.turns.finish import last_events, started
-from gateway.turns.following import Following
+from gateway.turns.following import Following, Post
 from gateway.turns.outcome import Outcome
 from gateway.turns.recover import Recovery
 from gateway.wire.answers import Accepted as AcceptedAnswer
-from gateway.wire.answers import Answer
 from gateway.wire.commands import Cancel, Regenerate, Send
 from gateway.wire.errors import (
     BadRequestError,
@@ -30,9 +29,6 @@ from storage.records import Accepted, Connection, Duplicate, Owner, Run
 from storage.repositories import Store
 
 log = logging.getLogger(__name__)
-
-Post = Callable[[Answer], Awaitable[None]]
-"""Posts an answer to the connection that a command came from."""
 
 Accept = Callable[[], Awaitable[Accepted | Duplicate]]
 """Stores a turn, as the `Acceptor` does."""

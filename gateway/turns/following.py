@@ -3,10 +3,10 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from gateway.runs.join import Joined
 from gateway.runs.live_runs import LiveRuns
+from gateway.runs.local_finder import Untended
 from gateway.runs.replay import Expired, Replayable
-from gateway.runs.resume import Elsewhere
+from gateway.runs.shared_finder import Joined
 from gateway.turns.recover import Recovery
 from gateway.wire import answers
 from gateway.wire.answers import Answer, Resumed, Subscribed, Unsubscribed
@@ -19,11 +19,11 @@ Post = Callable[[Answer], Awaitable[None]]
 
 
 class RunFinder(Protocol):
-    """Knows where runs are generated: `Resumer` in this process, `SharedResumer` in others."""
+    """Knows where runs are generated: `LocalFinder` in this process, `SharedFinder` in others."""
 
     async def find(
         self, owner: Owner, run_id: str, reader: Connection, *, after: int | None
-    ) -> Replayable | Joined | Elsewhere | Expired:
+    ) -> Replayable | Joined | Untended | Expired:
         """Return how that connection may follow the run.
 
         Args:
@@ -139,10 +139,10 @@ class Following:
             case Replayable(state="queued"):
                 await self._recovery.revive(owner, found.session_id)
                 found = await self._finder.find(owner, run_id, here, after=after)
-            case Elsewhere():
+            case Untended():
                 await self._recovery.revive_met(owner, found.run)
                 found = await self._finder.find(owner, run_id, here, after=after)
-        if isinstance(found, Elsewhere):
+        if isinstance(found, Untended):
             raise StorageUnavailableError
         return found
 

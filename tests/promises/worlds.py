@@ -18,11 +18,11 @@ from gateway.frames.pace import PER_WRITE, PaceRules
 from gateway.frames.spill import Spill
 from gateway.hosts.local.run_tasks import RunTasks
 from gateway.jobs.seal import RunAliveError
-from gateway.runs.join import BEGUN_WITHIN_S, SharedResumer
 from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
+from gateway.runs.local_finder import LocalFinder
 from gateway.runs.replay import Replayer
-from gateway.runs.resume import Resumer
+from gateway.runs.shared_finder import BEGUN_WITHIN_S, SharedFinder
 from gateway.settings import Settings
 from storage.errors import StorageUnavailableError
 from storage.keys import IdSource, run_id
@@ -300,7 +300,7 @@ class OneProcess(World):
         store = FaultyStore(await self._open_store(), self.faults)
         under, replayer = self._under(store)
         live, transport = under["live"], under["transport"]
-        on = Foundation(finder=Resumer(store=store, live=live, replayer=replayer), **under)
+        on = Foundation(finder=LocalFinder(store=store, live=live, replayer=replayer), **under)
         generator = make_generator(
             self.settings, store=store, model=self.talker, ids=on.ids, clock=self.clock
         )
@@ -449,7 +449,7 @@ class ManyProcesses(World):
         self._stores.append(self._stores.pop(0))
         store = FaultyStore(self._stores[-1], self.faults)
         under, replayer = self._under(store, pace=PER_WRITE)
-        finder = SharedResumer(
+        finder = SharedFinder(
             store=store, replayer=replayer, new_id=under["ids"].new, clock=self.clock
         )
         on = AwsFoundation(finder=finder, replayer=replayer, **under)

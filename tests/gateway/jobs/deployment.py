@@ -14,9 +14,9 @@ from gateway.frames.pace import PER_WRITE
 from gateway.frames.spill import Spill
 from gateway.jobs.reply import ReplyJob
 from gateway.jobs.seal import SealJob
-from gateway.runs.join import BEGUN_WITHIN_S, SharedResumer
 from gateway.runs.live_run import LiveRun
 from gateway.runs.replay import Replayer
+from gateway.runs.shared_finder import BEGUN_WITHIN_S, SharedFinder
 from gateway.turns.accept import Acceptor
 from gateway.turns.conversation import Conversation
 from gateway.turns.finish import Finisher
@@ -64,7 +64,7 @@ class Process:
         )
         self.starter = deployment.invocations
         replayer = Replayer(store=store, transport=transport, spill=spill, clock=clock)
-        self.resumer = SharedResumer(store=store, replayer=replayer, new_id=ids.new, clock=clock)
+        self.finder = SharedFinder(store=store, replayer=replayer, new_id=ids.new, clock=clock)
         sealer = Sealer(store=store, spill=spill, rules=RULES, new_id=ids.new, clock=clock)
         recovery = Recovery(
             store=store,
@@ -74,7 +74,7 @@ class Process:
             clock=clock,
             begun_within_s=BEGUN_WITHIN_S,
         )
-        self.following = Following(finder=self.resumer, live=self.live, recovery=recovery)
+        self.following = Following(finder=self.finder, live=self.live, recovery=recovery)
         self.conversation = Conversation(
             store=store,
             acceptor=Acceptor(
@@ -83,7 +83,7 @@ class Process:
                 ids=ids,
                 clock=clock,
                 new_claim=lambda: None,
-                new_reader=self.resumer.reader,
+                new_reader=self.finder.reader,
                 recovery=recovery,
             ),
             live=self.live,

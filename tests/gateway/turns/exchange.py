@@ -16,8 +16,8 @@ from gateway.frames.spill import Spill
 from gateway.hosts.local.run_tasks import LINGER_S
 from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
+from gateway.runs.local_finder import LocalFinder
 from gateway.runs.replay import Replayer
-from gateway.runs.resume import Resumer
 from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
 from gateway.turns.conversation import Conversation
@@ -236,7 +236,7 @@ class Exchange:
             recovery=self.recovery,
         )
         self.following = Following(
-            finder=Resumer(
+            finder=LocalFinder(
                 store=self.store,  # type: ignore[arg-type] # obeys like a store
                 live=self.live,
                 replayer=Replayer(

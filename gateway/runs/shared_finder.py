@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gateway.runs.local_finder import Untended, listed_run
 from gateway.runs.replay import Expired, Replayable, Replayer
-from gateway.runs.resume import Elsewhere, live_run
 from gateway.wire import answers
 from gateway.wire.errors import NotFoundError, RateLimitedError
 from storage.records import Connection, Owner, Run, RunReader, RunState
@@ -32,7 +32,7 @@ class Joined:
     overdue: bool
 
 
-class SharedResumer:
+class SharedFinder:
     """Answers who wants to follow a run from somewhere.
 
     Args:
@@ -66,7 +66,7 @@ class SharedResumer:
 
     async def find(
         self, owner: Owner, run_id: str, reader: Connection, *, after: int | None
-    ) -> Replayable | Joined | Elsewhere | Expired:
+    ) -> Replayable | Joined | Untended | Expired:
         """Make the connection a reader of a live run, or return what to follow; see `RunFinder.find`.
 
         Raises:
@@ -81,7 +81,7 @@ class SharedResumer:
             return await self._replayer.replay(owner, run)
         now = self._clock()
         if run.state == "running" and run.lease_until <= now:
-            return Elsewhere(run=run)
+            return Untended(run=run)
         if not _reads(run, reader):
             raise RateLimitedError("Too many connections read this answer.")
         return Joined(
@@ -116,7 +116,7 @@ class SharedResumer:
         runs = [run for run in others if run.session_id == session_id]
         if active is not None and active.state != "ended":
             runs.insert(0, active)
-        return [live_run(run, last_seq=run.last_seq) for run in runs]
+        return [listed_run(run, last_seq=run.last_seq) for run in runs]
 
     async def unsubscribe(self, owner: Owner, session_id: str, reader: Connection) -> None:
         """Undo it for later runs."""

@@ -12,7 +12,7 @@ from storage.repositories import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Elsewhere:
+class Untended:
     """A run that nobody who can be asked generates: it waits, or its generation died.
 
     Attributes:
@@ -22,7 +22,7 @@ class Elsewhere:
     run: Run
 
 
-class Resumer:
+class LocalFinder:
     """Answers who wants to follow a run from somewhere.
 
     Args:
@@ -38,7 +38,7 @@ class Resumer:
 
     async def find(
         self, owner: Owner, run_id: str, reader: Connection, *, after: int | None
-    ) -> Replayable | Elsewhere | Expired:
+    ) -> Replayable | Untended | Expired:
         """Return the feed to follow; see `RunFinder.find`. Nobody follows it yet.
 
         Raises:
@@ -58,7 +58,7 @@ class Resumer:
         if found is not None:
             return found
         if run.state != "ended":
-            return Elsewhere(run=run)
+            return Untended(run=run)
         return await self._replayer.replay(owner, run)
 
     async def subscribe(
@@ -76,7 +76,7 @@ class Resumer:
         if not self._live.subscribe(owner, session_id, reader.connection_id):
             raise RateLimitedError("This connection follows too many sessions.")
         return [
-            live_run(live.run, last_seq=live.feed.kept)
+            listed_run(live.run, last_seq=live.feed.kept)
             for live in self._live.of_session(owner, session_id)
             if not live.feed.complete
         ]
@@ -101,7 +101,7 @@ class Resumer:
         )
 
 
-def live_run(run: Run, *, last_seq: int) -> answers.LiveRun:
+def listed_run(run: Run, *, last_seq: int) -> answers.LiveRun:
     """Return what a client is told of a run that has not ended."""
     return answers.LiveRun(
         run_id=run.run_id,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.runs.live_runs import LiveRuns
+from gateway.runs.local_finder import LocalFinder, Untended
 from gateway.runs.replay import Expired, Replayable, Replayer
-from gateway.runs.resume import Elsewhere, Resumer
 from gateway.wire.errors import NotFoundError
 from gateway.wire.events import Done, content_delta
 from storage.records import LogEntry, Owner, Run
@@ -55,8 +55,8 @@ def runs(around: Surroundings) -> Runs:
 
 
 @pytest.fixture
-def resumer(runs: Runs, live: LiveRuns, around: Surroundings) -> Resumer:
-    return Resumer(
+def finder(runs: Runs, live: LiveRuns, around: Surroundings) -> LocalFinder:
+    return LocalFinder(
         store=runs,  # type: ignore[arg-type] # only what `Runs` has is used
         live=live,
         replayer=Replayer(
@@ -74,68 +74,72 @@ def entry(first: int, *events: bytes) -> LogEntry:
     )
 
 
-async def test_a_live_run_is_followed_where_it_is_written(resumer: Resumer, live: LiveRuns) -> None:
+async def test_a_live_run_is_followed_where_it_is_written(
+    finder: LocalFinder, live: LiveRuns
+) -> None:
     run = live.open(ANNA, a_run())
     run.emit([content_delta("a"), content_delta("b")])
     await run.settle()
     run.emit([content_delta("not kept yet")])
-    found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
+    found = await finder.find(ANNA, "run-1", at("c1"), after=0)
     assert found == Replayable(feed=run.feed, session_id="session-1", state="running", last_seq=2)
 
 
-async def test_a_live_run_without_an_event_waits(resumer: Resumer, live: LiveRuns) -> None:
+async def test_a_live_run_without_an_event_waits(finder: LocalFinder, live: LiveRuns) -> None:
     live.open(ANNA, a_run())
-    found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
+    found = await finder.find(ANNA, "run-1", at("c1"), after=0)
     assert isinstance(found, Replayable)
     assert (found.state, found.last_seq) == ("queued", 0)
 
 
-async def test_an_ended_run_that_lingers_is_told_as_ended(resumer: Resumer, live: LiveRuns) -> None:
+async def test_an_ended_run_that_lingers_is_told_as_ended(
+    finder: LocalFinder, live: LiveRuns
+) -> None:
     run = live.open(ANNA, a_run())
     run.end([DONE], saved=True)
-    found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
+    found = await finder.find(ANNA, "run-1", at("c1"), after=0)
     assert isinstance(found, Replayable)
     assert (found.state, found.last_seq, found.feed) == ("ended", 1, run.feed)
 
 
 async def test_a_queued_run_of_before_a_restart_becomes_live(
-    resumer: Resumer, live: LiveRuns, runs: Runs
+    finder: LocalFinder, live: LiveRuns, runs: Runs
 ) -> None:
     runs.keep(state="queued")
-    found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
+    found = await finder.find(ANNA, "run-1", at("c1"), after=0)
     made = live.find(ANNA, "run-1")
     assert made is not None
     assert found == Replayable(feed=made.feed, session_id="session-1", state="queued", last_seq=0)
 
 
 async def test_a_queued_run_whose_session_may_be_gone_does_not_become_live(
-    resumer: Resumer, live: LiveRuns, runs: Runs
+    finder: LocalFinder, live: LiveRuns, runs: Runs
 ) -> None:
     run = runs.keep(state="queued")
     runs.meanwhile = lambda: live.forget(ANNA, run.session_id)
-    found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
-    assert found == Elsewhere(run=run)
+    found = await finder.find(ANNA, "run-1", at("c1"), after=0)
+    assert found == Untended(run=run)
     assert live.all() == []
     assert live.count(ANNA) == 0
 
 
 async def test_a_run_that_becomes_live_while_the_store_is_asked_is_found(
-    resumer: Resumer, live: LiveRuns, runs: Runs
+    finder: LocalFinder, live: LiveRuns, runs: Runs
 ) -> None:
     runs.keep(state="running")
     runs.meanwhile = lambda: live.open(ANNA, a_run())
-    assert isinstance(await resumer.find(ANNA, "run-1", at("c1"), after=0), Replayable)
+    assert isinstance(await finder.find(ANNA, "run-1", at("c1"), after=0), Replayable)
 
 
 async def test_an_ended_run_is_replayed_from_its_log(
-    resumer: Resumer, runs: Runs, around: Surroundings
+    finder: LocalFinder, runs: Runs, around: Surroundings
 ) -> None:
     runs.keep(state="ended", last_seq=4)
     around.log.kept += [
         entry(1, content_delta("春"), content_delta("です")),
         entry(3, content_delta("。"), DONE),
     ]
-    found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
+    found = await finder.find(ANNA, "run-1", at("c1"), after=0)
     assert isinstance(found, Replayable)
     assert (found.state, found.last_seq, found.feed.complete) == ("ended", 4, True)
     found.feed.follow("c1", after=1)
@@ -144,14 +148,14 @@ async def test_an_ended_run_is_replayed_from_its_log(
 
 
 async def test_a_spilled_event_is_replayed_with_a_fresh_url(
-    resumer: Resumer, live: LiveRuns, runs: Runs, around: Surroundings
+    finder: LocalFinder, live: LiveRuns, runs: Runs, around: Surroundings
 ) -> None:
     run = live.open(ANNA, a_run())
     run.emit([content_delta("春" * 4_000), content_delta("after")])
     await run.settle()
     live.drop(run)
     runs.keep(state="ended", last_seq=2)
-    found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
+    found = await finder.find(ANNA, "run-1", at("c1"), after=0)
     assert isinstance(found, Replayable)
     found.feed.follow("c1", after=0)
     assert [frame["type"] for frame in around.transport.answers("c1")] == ["payload", "events"]
@@ -159,12 +163,12 @@ async def test_a_spilled_event_is_replayed_with_a_fresh_url(
 
 
 async def test_two_resumes_of_an_ended_run_do_not_meet(
-    resumer: Resumer, runs: Runs, around: Surroundings
+    finder: LocalFinder, runs: Runs, around: Surroundings
 ) -> None:
     runs.keep(state="ended", last_seq=1)
     around.log.kept.append(entry(1, DONE))
     for connection in ("c1", "c2"):
-        found = await resumer.find(ANNA, "run-1", at("c1"), after=0)
+        found = await finder.find(ANNA, "run-1", at("c1"), after=0)
         assert isinstance(found, Replayable)
         found.feed.follow(connection, after=0)
     assert around.events("c1") == around.events("c2") != []
@@ -181,28 +185,28 @@ async def test_two_resumes_of_an_ended_run_do_not_meet(
     ids=["just expired", "expired", "log cut by a purge", "log gone"],
 )
 async def test_a_log_that_is_over_or_not_whole_is_not_replayed(
-    resumer: Resumer, runs: Runs, around: Surroundings, changes: dict[str, Any], logged: int
+    finder: LocalFinder, runs: Runs, around: Surroundings, changes: dict[str, Any], logged: int
 ) -> None:
     run = runs.keep(**{"state": "ended", "last_seq": 2, **changes})
     if logged:
         around.log.kept.append(entry(1, content_delta("a"), DONE))
-    assert await resumer.find(ANNA, "run-1", at("c1"), after=0) == Expired(run=run)
+    assert await finder.find(ANNA, "run-1", at("c1"), after=0) == Expired(run=run)
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "ended"])
 async def test_somebody_elses_run_does_not_exist(
-    resumer: Resumer, live: LiveRuns, runs: Runs, state: str
+    finder: LocalFinder, live: LiveRuns, runs: Runs, state: str
 ) -> None:
     runs.keep(state=state, last_seq=1)
     live.open(ANNA, a_run())
     with pytest.raises(NotFoundError):
-        await resumer.find(BEN, "run-1", at("c1"), after=0)
+        await finder.find(BEN, "run-1", at("c1"), after=0)
     with pytest.raises(NotFoundError):
-        await resumer.find(ANNA, "run-2", at("c1"), after=0)
+        await finder.find(ANNA, "run-2", at("c1"), after=0)
 
 
 async def test_a_claimed_run_that_is_not_here_is_said_to_be_elsewhere(
-    resumer: Resumer, runs: Runs
+    finder: LocalFinder, runs: Runs
 ) -> None:
     run = runs.keep(state="running")
-    assert await resumer.find(ANNA, "run-1", at("c1"), after=0) == Elsewhere(run=run)
+    assert await finder.find(ANNA, "run-1", at("c1"), after=0) == Untended(run=run)
