@@ -37,7 +37,3 @@ class Principal:
     def owner(self) -> Owner:
         """The person that this principal's rows belong to."""
         return Owner(tenant_id=self.tenant_id, user_id=self.user_id)
-
-    def is_same_person_as(self, other: "Principal") -> bool:
-        """Tell whether a renewed token may replace this one in place: same user, same tenant."""
-        return self.owner == other.owner

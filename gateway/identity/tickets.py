@@ -13,9 +13,9 @@ from typing import Final
 
 from gateway.identity.errors import Flaw, TokenInvalidError
 from gateway.identity.principal import Principal
+from storage import ttl
 from storage.records import Ticket
 
-TICKET_TTL_S: Final = 60
 TICKET_RANDOM_BYTES: Final = 16
 
 # 128 bits fill 21 characters and the upper two bits of the 22nd.
@@ -63,7 +63,7 @@ def ticket_record(text: str, principal: Principal, *, now: float) -> Ticket:
         owner=principal.owner,
         issuer=principal.issuer,
         auth_expires_at=principal.token_expires_at,
-        expires_at=min(now + TICKET_TTL_S, principal.token_expires_at),
+        expires_at=min(now + ttl.TICKET, principal.token_expires_at),
     )
 
 

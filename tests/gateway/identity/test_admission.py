@@ -18,8 +18,8 @@ from gateway.identity.errors import (
 )
 from gateway.identity.handshake import HandshakePolicy
 from gateway.identity.keys import FixedKeys, PublicKey
-from gateway.identity.tickets import TICKET_TTL_S
 from gateway.identity.verifier import TokenVerifier, TrustedIssuer
+from storage import ttl
 from storage.errors import StorageUnavailableError
 from storage.records import Connection, Owner, Ticket
 from tests.gateway.identity.forge import ISSUER, NOW, RULES, keys, token
@@ -235,7 +235,7 @@ async def test_a_ticket_opens_one_connection(door: Door) -> None:
 
 async def test_a_ticket_is_good_for_a_minute(door: Door) -> None:
     text, record = await door.admission.sell_ticket(token(), b"r" * 16)
-    assert record.expires_at == NOW + TICKET_TTL_S
+    assert record.expires_at == NOW + ttl.TICKET
     door.now = record.expires_at
     with pytest.raises(TokenInvalidError):
         await door.open(query=(("ticket", text),))
