@@ -28,8 +28,7 @@ from gateway.identity.errors import (
     OriginDeniedError,
     TokenInvalidError,
 )
-
-SUBPROTOCOL: Final = "makoto.v1"
+from gateway.wire.limits import SUBPROTOCOL
 
 _BEARER_ITEM: Final = "bearer."
 

@@ -98,6 +98,8 @@ export type ErrorCode =
 
 /** Why the server closes the socket (4000-4999 are the application's, RFC 6455 section 7.4.2). */
 export type CloseCode =
+  /** The connection has reached its age. */
+  | 1001
   /** A message or frame was larger than the transport takes. */
   | 1009
   /** The server is restarting. */
@@ -163,7 +165,7 @@ export interface Send {
   /** Who answers; only with the first message of a session. */
   character?: string;
   /**
-   * While an answer is under way in the session: refuse this with `busy`, let it wait behind the
+   * While a reply is under way in the session: refuse this with `busy`, let it wait behind the
    * others, or stop them first. Default: "reject".
    */
   if_busy?: "reject" | "queue" | "cancel";
@@ -226,7 +228,7 @@ export interface History {
   id: string;
   /** `next` of the page before this one; the newest items without it. */
   before?: string;
-  /** How many items at most; a page may hold fewer though there are more. Default: 20. */
+  /** How many items at most, 1 to 100; a page may hold fewer though there are more. Default: 20. */
   limit?: number;
   /** The session to read. */
   session_id: string;
@@ -239,7 +241,7 @@ export interface Sessions {
   id: string;
   /** `next` of the page before this one; the newest items without it. */
   before?: string;
-  /** How many items at most; a page may hold fewer though there are more. Default: 20. */
+  /** How many items at most, 1 to 100; a page may hold fewer though there are more. Default: 20. */
   limit?: number;
 }
 
@@ -261,7 +263,7 @@ export interface Memories {
   id: string;
   /** `next` of the page before this one; the newest items without it. */
   before?: string;
-  /** How many items at most; a page may hold fewer though there are more. Default: 20. */
+  /** How many items at most, 1 to 100; a page may hold fewer though there are more. Default: 20. */
   limit?: number;
 }
 
@@ -394,7 +396,7 @@ export interface Page {
   next?: string;
 }
 
-/** Where to put the body: `PUT` it, or `POST` it as a form with `fields` before the file. */
+/** Where to put the body: `PUT` it, or `POST` a form of `fields` and then the body, as `file`. */
 export interface UploadReady {
   type: "upload_ready";
   /** Of the `upload`. */
@@ -405,7 +407,7 @@ export interface UploadReady {
   url: string;
   /** How to send the body. */
   method: "PUT" | "POST";
-  /** The form's other fields for `POST`; empty for `PUT`. */
+  /** For `POST`, the form's fields before `file`; empty for `PUT`. */
   fields: Record<string, string>;
   /** When `url` stops working. */
   expires_at: number;
@@ -484,9 +486,9 @@ export interface Error {
 /** The server will end this connection; open the next one. */
 export interface GoAway {
   type: "goaway";
-  /** Why. */
+  /** Its age, or the end of the server; `maintenance` is reserved, not sent yet. */
   reason: "max_age" | "deploy" | "maintenance";
-  /** When it will. */
+  /** When the connection ends; with `deploy` it may be sooner, when no run is under way. */
   deadline: number;
 }
 
@@ -505,26 +507,26 @@ export interface Started {
   model?: string;
 }
 
-/** Text to append to the answer. */
+/** Text to append to the reply. */
 export interface ContentDelta {
   type: "content.delta";
   /** Never empty, never cut inside a code point. */
   text: string;
 }
 
-/** The answer's text is complete. */
+/** The reply's text is complete. */
 export interface ContentDone {
   type: "content.done";
 }
 
-/** How the answer is meant. */
+/** How the reply is meant. */
 export interface Emotion {
   type: "emotion";
   /** One of the values that the server is configured with. */
   value: string;
 }
 
-/** What the answer is about. */
+/** What the reply is about. */
 export interface Category {
   type: "category";
   /** One of the values that the server is configured with. */
@@ -572,7 +574,7 @@ export interface UsageReported {
 export interface Done {
   type: "done";
   /**
-   * How it ended. `stop` is the only complete answer; `length` and `filtered` are the model's,
+   * How it ended. `stop` is the only complete reply; `length` and `filtered` are the model's,
    * `cancelled` the user's, `timeout`, `interrupted` and `error` nobody's wish.
    */
   reason: DoneReason;
@@ -590,9 +592,9 @@ export interface Limits {
   command_bytes: number;
   /** The longest text of one message, typed or uploaded. */
   content_bytes: number;
-  /** How many answers of this user may be waiting or under way at once. */
+  /** How many runs of this user may be waiting or under way at once. */
   live_runs: number;
-  /** How many messages may wait behind a session's running answer. */
+  /** How many messages may wait behind a session's run. */
   queued_per_session: number;
 }
 

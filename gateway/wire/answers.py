@@ -27,8 +27,8 @@ class Limits(BaseModel):
     Attributes:
         command_bytes: the longest frame that a client may send.
         content_bytes: the longest text of one message, typed or uploaded.
-        live_runs: how many answers of this user may be waiting or under way at once.
-        queued_per_session: how many messages may wait behind a session's running answer.
+        live_runs: how many runs of this user may be waiting or under way at once.
+        queued_per_session: how many messages may wait behind a session's run.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -246,14 +246,14 @@ class Page(Answer):
 
 
 class UploadReady(Answer):
-    """Where to put the body: `PUT` it, or `POST` it as a form with `fields` before the file.
+    """Where to put the body: `PUT` it, or `POST` a form of `fields` and then the body, as `file`.
 
     Attributes:
         id: of the `upload`.
         upload_id: what the `send` names once the body is there.
         url: absolute, or a path on the socket's own host. It needs no credential.
         method: how to send the body.
-        fields: the form's other fields for `POST`; empty for `PUT`.
+        fields: for `POST`, the form's fields before `file`; empty for `PUT`.
         expires_at: when `url` stops working.
     """
 
@@ -364,8 +364,8 @@ class GoAway(Answer):
     """The server will end this connection; open the next one.
 
     Attributes:
-        reason: why.
-        deadline: when it will.
+        reason: its age, or the end of the server; `maintenance` is reserved, not sent yet.
+        deadline: when the connection ends; with `deploy` it may be sooner, when no run is under way.
     """
 
     type: Literal["goaway"] = "goaway"

@@ -81,7 +81,7 @@ class Send(Command):
         content: the text; not blank, at most `limits.content_bytes`.
         upload_id: from `upload_ready`, for a text too long for one frame.
         character: who answers; only with the first message of a session.
-        if_busy: while an answer is under way in the session: refuse this with `busy`, let it wait
+        if_busy: while a reply is under way in the session: refuse this with `busy`, let it wait
             behind the others, or stop them first.
     """
 
@@ -193,7 +193,7 @@ class History(_Paged):
         id: made by the client; comes back in the answer.
         session_id: the session to read.
         before: `next` of the page before this one; the newest items without it.
-        limit: how many items at most; a page may hold fewer though there are more.
+        limit: how many items at most, 1 to 100; a page may hold fewer though there are more.
     """
 
     type: Literal["history"]
@@ -206,7 +206,7 @@ class Sessions(_Paged):
     Attributes:
         id: made by the client; comes back in the answer.
         before: `next` of the page before this one; the newest items without it.
-        limit: how many items at most; a page may hold fewer though there are more.
+        limit: how many items at most, 1 to 100; a page may hold fewer though there are more.
     """
 
     type: Literal["sessions"]
@@ -233,7 +233,7 @@ class Memories(_Paged):
     Attributes:
         id: made by the client; comes back in the answer.
         before: `next` of the page before this one; the newest items without it.
-        limit: how many items at most; a page may hold fewer though there are more.
+        limit: how many items at most, 1 to 100; a page may hold fewer though there are more.
     """
 
     type: Literal["memories"]

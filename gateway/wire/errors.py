@@ -64,6 +64,7 @@ class CloseCode(IntEnum):
     """Why the server closes the socket (4000-4999 are the application's, RFC 6455 section 7.4.2).
 
     Attributes:
+        AGE: the connection has reached its age.
         TOO_BIG: a message or frame was larger than the transport takes.
         RESTART: the server is restarting.
         BAD_FRAMES: too many frames in a row were not of the protocol.
@@ -75,6 +76,7 @@ class CloseCode(IntEnum):
         MAINTENANCE: the service is going down for a while.
     """
 
+    AGE = 1001
     TOO_BIG = 1009
     RESTART = 1012
     BAD_FRAMES = 4400

@@ -43,7 +43,7 @@ class Started(Event):
 
 
 class ContentDelta(Event):
-    """Text to append to the answer.
+    """Text to append to the reply.
 
     Attributes:
         text: never empty, never cut inside a code point.
@@ -54,13 +54,13 @@ class ContentDelta(Event):
 
 
 class ContentDone(Event):
-    """The answer's text is complete."""
+    """The reply's text is complete."""
 
     type: Literal["content.done"] = "content.done"
 
 
 class Emotion(Event):
-    """How the answer is meant.
+    """How the reply is meant.
 
     Attributes:
         value: one of the values that the server is configured with.
@@ -71,7 +71,7 @@ class Emotion(Event):
 
 
 class Category(Event):
-    """What the answer is about.
+    """What the reply is about.
 
     Attributes:
         value: one of the values that the server is configured with.
@@ -152,7 +152,7 @@ class Done(Event):
     """The run's last event; nothing follows it.
 
     Attributes:
-        reason: how it ended. `stop` is the only complete answer; `length` and `filtered` are the
+        reason: how it ended. `stop` is the only complete reply; `length` and `filtered` are the
             model's, `cancelled` the user's, `timeout`, `interrupted` and `error` nobody's wish.
         message_id: of the reply, the `reply_id` of `started`.
         saved: whether the run's end is stored: the reply, if there is a word of it, and its memories.

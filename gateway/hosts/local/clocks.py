@@ -11,8 +11,6 @@ from gateway.runs.transport import GoneError
 from gateway.wire.answers import Answer, GoAway, error_answer, milliseconds
 from gateway.wire.errors import AuthExpiredError, AuthRequiredError, CloseCode, WireError
 
-GOING_AWAY = 1001
-
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +45,7 @@ class Clocks:
     def _look_at(self, socket: OpenSocket, now: float, ticks: float) -> None:
         limits, connection = self._limits, socket.connection
         if now >= connection.expires_at:
-            self._end(socket, GOING_AWAY, "lifetime is over")
+            self._end(socket, CloseCode.AGE, "lifetime is over")
         elif not socket.identified and now >= connection.opened_at + limits.identify_s:
             error = AuthExpiredError() if connection.auth_expires_at else AuthRequiredError()
             self._end(socket, CloseCode.AUTH, "not identified", error)
@@ -63,7 +61,7 @@ class Clocks:
             )
 
     def _end(
-        self, socket: OpenSocket, code: int, reason: str, error: WireError | None = None
+        self, socket: OpenSocket, code: CloseCode, reason: str, error: WireError | None = None
     ) -> None:
         if error is not None:
             self._post(socket, error_answer(error, fatal=True))

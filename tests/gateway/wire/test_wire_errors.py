@@ -38,4 +38,4 @@ def test_every_close_code_is_described_and_allowed() -> None:
     described_names = described(CloseCode.__doc__ or "")[1]
     assert set(described_names) == set(CloseCode.__members__)
     for code in CloseCode:
-        assert code in {1009, 1012} or 4000 <= code <= 4999
+        assert code in {1001, 1009, 1012} or 4000 <= code <= 4999
