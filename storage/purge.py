@@ -8,9 +8,7 @@ from typing import Final
 from storage.blobs.blob_store import BlobStore
 from storage.errors import StorageError
 from storage.repositories import EmbeddedStore
-from storage.ttl import MINUTE
 
-EVERY: Final = MINUTE
 BATCH: Final = 200
 
 _log = logging.getLogger(__name__)
@@ -21,7 +19,7 @@ async def purge_forever(
     blobs: BlobStore,
     *,
     clock: Callable[[], float],
-    every_s: float = EVERY,
+    every_s: float,
     batch: int = BATCH,
 ) -> None:
     """Purge in small batches until nothing expired is left, then sleep, until cancelled.
