@@ -1,9 +1,9 @@
 """Generating one reply in a process of its own, which shares the run with others through HEAD."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 
+from gateway.jobs.serve import serve
 from gateway.runs.beat import LEASE_S, Beat
 from gateway.runs.identities import Identities
 from gateway.runs.live_run import LiveRun
@@ -17,14 +17,6 @@ from storage.repositories import SharedRuns, SharedStore
 
 FINISH_S = 15.0
 """How long an interrupted reply has to be stored; behind it the platform ends the process."""
-
-SERVE_S = 10.0
-"""For how long slow readers of an ended run are waited for; then it is logged that they are behind.
-
-Their posts go on: how long the process may still take for those is the affair of whoever began it.
-"""
-
-log = logging.getLogger(__name__)
 
 
 class RunUnfinishedError(Exception):
@@ -135,10 +127,6 @@ class ReplyJob:
         if live.feed.complete:
             if run is not None:  # who joined between the last beat and the end is served from here
                 await beat.heed(run)
-            try:
-                async with asyncio.timeout(min(SERVE_S, max(until - self._clock(), 0.0))):
-                    await live.feed.delivered()
-            except TimeoutError:
-                log.warning("readers left behind", extra={"run_id": live.run.run_id})
+            await serve(live.feed, within_s=max(until - self._clock(), 0.0))
         if run is not None and run.state == "running" and run.claimed_by == live.claimed_by:
             raise RunUnfinishedError(live.run.run_id)

@@ -1,8 +1,8 @@
 """Ending runs whose generation has failed for good, so that nobody waits for them."""
 
-import logging
 from collections.abc import Callable
 
+from gateway.jobs.serve import serve
 from gateway.runs.identities import Identities
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.replay import Replayable, Replayer
@@ -11,8 +11,6 @@ from gateway.turns.seal import Sealer
 from storage.errors import NotRunOwnerError
 from storage.records import Owner, Run
 from storage.repositories import SharedStore
-
-log = logging.getLogger(__name__)
 
 
 class RunAliveError(Exception):
@@ -50,6 +48,8 @@ class SealJob:
     async def run(self, owner: Owner, run_id: str) -> None:
         """End the run: `error` if it was never begun, else `interrupted` with what there is of it.
 
+        Its readers are waited for, the slow ones for `SERVE_S`.
+
         Raises:
             RunAliveError: it is alive.
             StorageUnavailableError: the store refuses; ask again.
@@ -78,4 +78,4 @@ class SealJob:
             identities = Identities(self._store.connections, clock=self._clock)
             for reader in await identities.holding(run.readers):
                 self._live.follow(found.feed, reader.connection_id, after=reader.after)
-            await found.feed.delivered()
+            await serve(found.feed)

@@ -4,6 +4,7 @@ A record is what Lambda says of an asynchronous invocation that failed; `request
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -30,10 +31,11 @@ def handler(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
 
 
 async def _seal_all(records: list[Mapping[str, Any]], context: Context) -> list[str]:
+    """Return those that are not settled. All have the same time: none waits for another's readers."""
     process = await _process.get()
-    return [
-        record["messageId"] for record in records if not await _is_settled(process, record, context)
-    ]
+    settled = await asyncio.gather(*(_is_settled(process, each, context) for each in records))
+    pairs = zip(records, settled, strict=True)
+    return [record["messageId"] for record, is_settled in pairs if not is_settled]
 
 
 async def _is_settled(process: Process, record: Mapping[str, Any], context: Context) -> bool:

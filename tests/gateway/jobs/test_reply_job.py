@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.hosts.aws.transport import UnreachableError
-from gateway.jobs import reply
+from gateway.jobs import serve
 from gateway.jobs.reply import RunUnfinishedError
 from gateway.runs.beat import LEASE_S
 from gateway.wire.errors import BusyError, NotFoundError, RateLimitedError
@@ -350,7 +350,7 @@ async def test_a_run_that_broke_fails_its_invocation(
 async def test_a_reader_that_takes_nothing_is_left_behind(
     aws: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reply, "SERVE_S", 0.2)
+    monkeypatch.setattr(serve, "SERVE_S", 0.2)
     gate = held(aws, "One")
     run_id = (await aws.send())["run_id"]
     running = aws.carrying_out()
@@ -372,7 +372,7 @@ async def test_the_next_answer_waits_for_no_reader_of_this_one(aws: Deployment) 
     assert aws.invocations.asked == []
     aws.transport.full.add("slow")
     gate.set()
-    async with asyncio.timeout(reply.SERVE_S / 2):
+    async with asyncio.timeout(serve.SERVE_S / 2):
         while not aws.invocations.asked:
             await asyncio.sleep(0.02)
     aws.transport.full.clear()

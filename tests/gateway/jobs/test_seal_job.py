@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from gateway.jobs import serve
 from gateway.jobs.seal import RunAliveError
 from gateway.runs import beat
 from gateway.runs.beat import LEASE_S
@@ -92,6 +93,18 @@ async def test_only_who_is_still_identified_is_told(aws: Deployment) -> None:
     await aws.seal(run_id)
     assert aws.events(run_id, "over") == []
     assert aws.done(run_id, "renewed")["reason"] == "error"
+
+
+async def test_a_reader_that_takes_nothing_is_left_behind(
+    aws: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "SERVE_S", 0.2)
+    run_id = (await aws.send())["run_id"]
+    aws.transport.full.add("c1")
+    async with asyncio.timeout(5):
+        await aws.seal(run_id)
+    assert (await aws.run(run_id)).end == "error"
+    assert aws.transport.waiting
 
 
 async def test_one_that_was_cancelled_ends_as_cancelled(aws: Deployment) -> None:
