@@ -30,6 +30,7 @@ from gateway.wire.errors import (
     AuthExpiredError,
     AuthRequiredError,
     BadRequestError,
+    NotFoundError,
     NotResumableError,
     PayloadTooLargeError,
     UnsupportedError,
@@ -135,7 +136,7 @@ class Gateway:
         Raises:
             StorageUnavailableError: its record stays until it expires.
         """
-        self._live.leave(connection_id)
+        self._live.followers.leave(connection_id)
         await self._store.connections.remove(connection_id)
 
     # Commands
@@ -177,7 +178,11 @@ class Gateway:
         match command:
             case commands.Forget(session_id=str(session_id)):
                 waiting = await self._conversation.waiting_elsewhere(owner, session_id)
-                page = await self._account.answer(owner, command)
+                try:
+                    page = await self._account.answer(owner, command)
+                except NotFoundError:  # perhaps a `forget` before this one failed, but was stored
+                    await self._conversation.forgotten(owner, session_id)
+                    raise
                 await self._conversation.forgotten(owner, session_id, waiting)
                 await self._post_page(owner, connection, page)
             case commands.Upload():

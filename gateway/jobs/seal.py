@@ -77,5 +77,5 @@ class SealJob:
         if isinstance(found, Replayable):
             identities = Identities(self._store.connections, clock=self._clock)
             for reader in await identities.holding(run.readers):
-                self._live.follow(found.feed, reader.connection_id, after=reader.after)
+                self._live.followers.follow(found.feed, reader.connection_id, after=reader.after)
             await serve(found.feed)

@@ -73,7 +73,7 @@ class LocalFinder:
         """
         if await self._store.of(owner).sessions.get(session_id) is None:
             raise NotFoundError
-        if not self._live.subscribe(owner, session_id, reader.connection_id):
+        if not self._live.followers.subscribe(owner, session_id, reader.connection_id):
             raise RateLimitedError("This connection follows too many sessions.")
         return [
             listed_run(live.run, last_seq=live.feed.kept)
@@ -83,7 +83,7 @@ class LocalFinder:
 
     async def unsubscribe(self, owner: Owner, session_id: str, reader: Connection) -> None:
         """Undo it for later runs."""
-        self._live.unsubscribe(owner, session_id, reader.connection_id)
+        self._live.followers.unsubscribe(owner, session_id, reader.connection_id)
 
     async def count(self, owner: Owner) -> int:
         """Return how many runs of that owner are queued or under way."""

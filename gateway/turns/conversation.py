@@ -109,7 +109,8 @@ class Conversation:
             await self._stop(owner, run_id(owner, command.id))
             return
         assert command.run_id is not None
-        if await self._store.of(owner).runs.get(command.run_id) is None:
+        is_live = self._live.find(owner, command.run_id) is not None  # stopped without the store
+        if not is_live and await self._store.of(owner).runs.get(command.run_id) is None:
             raise NotFoundError
         await self._stop(owner, command.run_id)
 
@@ -141,7 +142,7 @@ class Conversation:
             end = last_events(run, Outcome(reason="cancelled"), None, saved=False)
             live.end([started(run), *end], saved=False)
             for reader in readers:
-                self._live.follow(live.feed, reader.connection_id, after=reader.after)
+                self._live.followers.follow(live.feed, reader.connection_id, after=reader.after)
             self._live.retire(live, linger_s=0.0)
 
     async def _accept(
@@ -200,7 +201,7 @@ class Conversation:
     async def _tell_accepted(self, live: LiveRun, here: Connection, post: Post) -> None:
         with suppress(GoneError):  # what was accepted is answered, whoever reads it
             await post(_accepted_answer(live.run, duplicate=None))
-            self._live.follow(live.feed, here.connection_id, after=0)
+            self._live.followers.follow(live.feed, here.connection_id, after=0)
 
     async def _clear_the_way(self, owner: Owner, session_id: str, stopped: Sequence[str]) -> None:
         """Let a run that waits have its turn; if that fails it goes on waiting, as its client was told.

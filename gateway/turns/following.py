@@ -159,4 +159,4 @@ class Following:
         if not isinstance(found, Replayable):
             return
         if after is not None or not found.feed.follows(here.connection_id):
-            self._live.follow(found.feed, here.connection_id, after=after or 0)
+            self._live.followers.follow(found.feed, here.connection_id, after=after or 0)

@@ -151,19 +151,17 @@ class Generator:
             return stopped(cancelled=True)
         live.emit([started(live.run, model=self._model.name)])
         clock = asyncio.get_running_loop().time
-        error: Exception | None = None
         try:
             async with asyncio.timeout(None) as until_stopped:
                 live.stopped_by(lambda: until_stopped.reschedule(clock()))
                 await self._stream(live, attempt)
-        except Exception as exc:  # noqa: BLE001 - `failure` tells it, and logs what nobody foresaw
-            error = exc
+        except Exception as error:  # noqa: BLE001 - `failure` tells it, and logs what nobody foresaw
+            if not until_stopped.expired():
+                return failure(error)
         finally:
             live.stopped_by(None)
         if until_stopped.expired():
             return stopped(cancelled=live.cancelled)
-        if error is not None:
-            return failure(error)
         return outcome_of(attempt.writer.finish_reason, said=bool(attempt.writer.draft.content))
 
     async def _read_context(self, owner: Owner, run: Run) -> Context:

@@ -319,11 +319,20 @@ async def test_forgetting_a_session_stops_what_is_under_way_in_it(
     assert house.conversation.calls == stopped
 
 
-async def test_nothing_is_stopped_where_nothing_was_forgotten(house: House) -> None:
+async def test_what_an_earlier_forget_has_left_is_stopped_when_its_session_is_not_found(
+    house: House,
+) -> None:
     house.account.results["answer"] = NotFoundError()
+    house.conversation.results["waiting_elsewhere"] = ["a run"]
+    await house.say(**COMMANDS["forget"])
+    assert house.conversation.calls[1:] == [("forgotten", (ANNA, "s"))]
+    assert (house.answer["code"], house.answer["id"]) == ("not_found", "q5")
+
+
+async def test_nothing_is_stopped_where_a_session_cannot_be_forgotten(house: House) -> None:
+    house.account.results["answer"] = StorageUnavailableError()
     await house.say(**COMMANDS["forget"])
     assert "forgotten" not in house.conversation.names
-    assert (house.answer["code"], house.answer["id"]) == ("not_found", "q5")
 
 
 async def test_upload(house: House) -> None:
@@ -532,7 +541,7 @@ async def test_cancelling_a_handler_is_not_swallowed(house: House) -> None:
 
 async def test_disconnecting_forgets_the_connection_and_stops_no_run(house: House) -> None:
     live = house.live.open(ANNA, a_run())
-    house.live.follow(live.feed, "c1", after=0)
+    house.live.followers.follow(live.feed, "c1", after=0)
     await house.gateway.disconnect("c1")
     assert not live.feed.follows("c1")
     assert not live.cancelled
@@ -541,7 +550,7 @@ async def test_disconnecting_forgets_the_connection_and_stops_no_run(house: Hous
 
 async def test_a_connection_is_left_also_when_the_storage_refuses(house: House) -> None:
     live = house.live.open(ANNA, a_run())
-    house.live.follow(live.feed, "c1", after=0)
+    house.live.followers.follow(live.feed, "c1", after=0)
     house.connections.results["remove"] = StorageUnavailableError("no")
     with pytest.raises(StorageUnavailableError):
         await house.gateway.disconnect("c1")

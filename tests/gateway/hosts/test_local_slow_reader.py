@@ -13,7 +13,7 @@ from gateway.hosts.local.limits import HostLimits
 from gateway.hosts.local.sockets import OpenSocket
 from gateway.runs import live_runs
 from gateway.runs.feed import Feed
-from gateway.runs.live_runs import BACKLOG_BYTES
+from gateway.runs.followers import BACKLOG_BYTES
 from tests.gateway.hosts.client import Client, text_of
 from tests.gateway.hosts.local_host import LocalHost, local_host
 from tests.gateway.hosts.puppet import Puppet, reply

@@ -17,6 +17,7 @@ from gateway.wire.errors import (
     RateLimitedError,
     StorageUnavailableError,
 )
+from gateway.wire.events import content_delta
 from storage import errors as storage_errors
 from storage.keys import run_id
 from streaming.parts import FieldDelta
@@ -529,13 +530,30 @@ async def test_an_unknown_or_foreign_run_cannot_be_cancelled(chat: Exchange) -> 
     assert not live.cancelled
 
 
-async def test_a_cancel_works_though_the_storage_refuses(chat: Exchange) -> None:
+@pytest.mark.parametrize("by", ["id", "run_id"])
+async def test_a_cancel_works_though_the_storage_refuses(chat: Exchange, by: str) -> None:
     await busy(chat)
+    chat.store.refuse("runs.get")
     chat.store.refuse("runs.cancel")
+    run = run_id(ANNA, "s1")
     with pytest.raises(storage_errors.StorageUnavailableError):
-        await cancel(chat, id="s1")
+        await cancel(chat, **{by: "s1" if by == "id" else run})
     await chat.settle()
-    assert chat.done(run_id(ANNA, "s1"))["reason"] == "cancelled"
+    assert chat.done(run)["reason"] == "cancelled"
+
+
+async def test_a_cancel_works_though_the_storage_hangs(chat: Exchange) -> None:
+    await busy(chat)
+    chat.store.gates["runs.get"] = asyncio.Event()
+    chat.store.gates["runs.cancel"] = asyncio.Event()
+    run = run_id(ANNA, "s1")
+    stopping = asyncio.create_task(cancel(chat, run_id=run))
+    async with asyncio.timeout(5):
+        while chat.model.closed == 0:
+            await asyncio.sleep(0.001)
+    for gate in chat.store.gates.values():
+        gate.set()
+    await stopping
 
 
 # Resuming
@@ -674,6 +692,26 @@ async def test_a_running_answer_of_a_forgotten_session_ends(chat: Exchange) -> N
     assert chat.model.closed == 1
     assert chat.live.find(ANNA, run) is None
     assert await chat.store.inner.of(ANNA).runs.get(run) is None
+
+
+async def test_what_a_forget_has_left_that_seemed_to_fail_ends_with_the_next(
+    chat: Exchange,
+) -> None:
+    session, _ = await busy(chat)
+    for number in (2, 3):
+        await chat.send("m", id=f"s{number}", session_id=session, if_busy="queue")
+    chat.store.lose("sessions.forget")
+    with pytest.raises(storage_errors.StorageUnavailableError):
+        await chat.store.of(ANNA).sessions.forget(session, now=chat.now)
+    [running, *_] = chat.live.all()
+    running.emit([content_delta("more")])  # its log is gone: it learns that it was ended
+    await chat.settle()
+    assert chat.live.count(ANNA) == 2
+    await chat.conversation.forgotten(ANNA, session)
+    await chat.settle()
+    assert chat.live.count(ANNA) == 0
+    for number in (2, 3):
+        assert chat.done(run_id(ANNA, f"s{number}"))["reason"] == "cancelled"
 
 
 async def test_queued_answers_of_a_forgotten_session_end(chat: Exchange) -> None:

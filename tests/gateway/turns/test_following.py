@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.runs import live_runs
+from gateway.runs import followers
 from gateway.wire.commands import Subscribe, Unsubscribe
 from gateway.wire.errors import NotFoundError, RateLimitedError
 from storage.records import Owner
@@ -86,7 +86,7 @@ async def test_nobody_follows_the_session_of_another(chat: Exchange) -> None:
 async def test_one_connection_follows_a_bounded_number(
     chat: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_runs, "SESSIONS_MAX", 2)
+    monkeypatch.setattr(followers, "SESSIONS_MAX", 2)
     sessions = [(await chat.talk("Hi", id=f"s{number}"))["session_id"] for number in range(3)]
     await subscribe(chat, sessions[0])
     await subscribe(chat, sessions[1])
