@@ -1,8 +1,9 @@
-"""The configuration: every setting, its default and unit. The only module that reads the environment.
+"""The configuration: every setting, its default and unit, read from the environment.
 
-A setting `data_dir` is read from `MAKOTO_DATA_DIR`; those of the providers keep the names that their
-own tools use. Names that end in `_s` are seconds, in `_bytes` bytes. The table in README.md is made from
-here, by `gateway.settings_table`.
+Nothing else reads that, but `gateway.aws_settings` for functions that must start fast. A setting
+`data_dir` is read from `MAKOTO_DATA_DIR`; those of the providers keep the names that their own tools use.
+Names that end in `_s` are seconds, in `_bytes` bytes. The table in README.md is made from here, by
+`gateway.settings_table`.
 """
 
 import os
@@ -155,7 +156,9 @@ class Settings(BaseModel):
 
     # How much
     content_bytes: Bytes = Field(262_144, description="longest message of a user")
-    live_runs: int = Field(8, ge=1, description="answers of one user under way at a time")
+    live_runs: int = Field(
+        8, ge=1, description="answers of one user waiting or under way at a time"
+    )
     sockets: int = Field(10_000, ge=1, description="open sockets at a time")
     idle_s: Seconds = Field(600.0, description="a silent socket is closed after so long")
     lifetime_s: Seconds = Field(7200.0, description="every socket is closed after so long")

@@ -2,19 +2,35 @@
 
 import asyncio
 import getpass
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
 
+from gateway.hosts.local.server import CLOSE_S, INTERRUPT_S
+from gateway.settings import Settings
+from storage.sqlite.threads import _CLOSE_WITHIN as DATABASE_CLOSE_S
 from tests.ops.chat import Frame, answer_to, hear, hello, say
-from tests.ops.examples import example, with_changes
+from tests.ops.examples import ROOT, example, with_changes
 from tests.ops.gateway_process import MAKOTO, GatewayProcess, running_gateway
 
 PAGE = "docs/self-hosting.md"
+
+OF_AWS = (
+    "gateway/emulator",
+    "gateway/hosts/aws",
+    "gateway/jobs",
+    "gateway/runs/beat.py",
+    "gateway/runs/identities.py",
+    "storage/blobs/s3",
+    "storage/dynamodb",
+)
+"""Where the local host never gets to."""
 
 
 def test_the_systemd_unit_is_valid(tmp_path: Path) -> None:
@@ -29,6 +45,39 @@ def test_the_systemd_unit_is_valid(tmp_path: Path) -> None:
     )
     about_ours = [line for line in checked.stderr.splitlines() if "makoto" in line]
     assert (checked.returncode, about_ours) == (0, []), checked.stderr
+
+
+def set_by_the_unit(name: str) -> int:
+    found = re.search(rf"^{name}=(\d+)$", example(PAGE, "systemd"), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def test_systemd_waits_for_every_step_of_the_end() -> None:
+    http_requests_s = 5
+    steps_s = 2 * INTERRUPT_S + 2 * CLOSE_S + http_requests_s + 2 * DATABASE_CLOSE_S
+    assert set_by_the_unit("TimeoutStopSec") >= Settings().shutdown_s + steps_s
+
+
+def test_the_unit_allows_a_descriptor_for_each_socket_and_each_answer() -> None:
+    assert set_by_the_unit("LimitNOFILE") > 2 * Settings().sockets
+
+
+def test_every_log_line_of_this_host_is_explained_and_no_other() -> None:
+    table = (ROOT / PAGE).read_text("utf-8").partition("\n## Logs and health\n")[2]
+    rows = re.findall(r"^\| (`.+?`) \|", table, re.MULTILINE)
+    told = {message for row in rows for message in re.findall(r"`([^`]+)`", row)} - {"message"}
+    logged = set(log_messages())
+    assert told == logged | {"key refresh failed"}  # which is logged by a name
+
+
+def log_messages() -> Iterator[str]:
+    """Yield what the modules of the local host say at `info` and above."""
+    for path in sorted((*ROOT.glob("gateway/**/*.py"), *ROOT.glob("storage/**/*.py"))):
+        if not path.relative_to(ROOT).as_posix().startswith(OF_AWS):
+            yield from re.findall(
+                r"\b_?log\.(?:info|warning|error|exception)\(\s*\"(.+?)\"", path.read_text("utf-8")
+            )
 
 
 def run_example(name: str, changes: dict[str, str]) -> None:
