@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
@@ -162,13 +162,28 @@ class DatabaseThread(ABC):
     def _main(self) -> None:
         try:
             while batch := self._take():
-                self._perform(batch)
+                with self._surviving(batch):
+                    self._perform(batch)
                 self._loop.call_soon_threadsafe(self._deliver, batch)
-                self._rest()
+                with self._surviving(()):
+                    self._rest()
         finally:
             self._connection.close()
             with contextlib.suppress(RuntimeError):  # the loop was closed without `aclose`
                 self._loop.call_soon_threadsafe(self._ended.set)
+
+    @contextlib.contextmanager
+    def _surviving(self, batch: Sequence[Job[Any]]) -> Iterator[None]:
+        """Fail those jobs, and leave no transaction open, rather than end the thread unnoticed."""
+        try:
+            yield
+        except Exception as exc:  # noqa: BLE001 - the callers get it, and the next ones an answer
+            _log.exception("database thread failed", extra={"database_thread": self._thread.name})
+            _roll_back(self._connection)
+            fault = StorageUnavailableError("the database failed")
+            fault.__cause__ = exc
+            for job in batch:
+                job.error = job.error or fault
 
     def _take(self) -> list[Job[Any]]:
         """Return all jobs that wait, at least one; none once the last is done after `aclose`."""

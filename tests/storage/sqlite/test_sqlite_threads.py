@@ -3,13 +3,14 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from storage.errors import StorageUnavailableError, UnstorableTextError
 from storage.sqlite import threads
 from storage.sqlite.database import connect, prepare
-from storage.sqlite.threads import Reader, Writer
+from storage.sqlite.threads import Job, Reader, Writer
 from tests.storage.sqlite.waiting import until
 
 INSERT = "INSERT INTO notes VALUES (?)"
@@ -263,6 +264,60 @@ async def test_a_thread_that_does_not_end_is_logged_and_holds_up_nobody(
     traced.release()
     await held
     await traced.writer.aclose()
+
+
+async def test_a_setting_that_fails_between_two_batches_does_not_end_the_thread(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = connect(path)
+    writer = Writer("test-write", connection, patience=2.0)
+
+    def work(connection: sqlite3.Connection) -> None:
+        insert("durable")(connection)
+        connection.set_authorizer(
+            lambda action, *_: (
+                sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_PRAGMA else sqlite3.SQLITE_OK
+            )
+        )
+
+    await writer.call(work, durable=True)
+    with pytest.raises(StorageUnavailableError):
+        await writer.call(insert("refused"))
+    connection.set_authorizer(None)
+
+    assert await writer.call(insert("later")) == "later"
+    assert notes(path) == {"durable", "later"}
+    assert caplog.messages[:2] == ["database thread failed", "write transaction failed"]
+    await writer.aclose()
+
+
+class Breaking(Writer):
+    """A writer that fails as no database does, in the middle of a transaction."""
+
+    breaks = True
+
+    def _attempt_alone(self, job: Job[Any]) -> None:
+        super()._attempt_alone(job)
+        if self.breaks:
+            self._connection.execute("BEGIN IMMEDIATE")
+            insert("half")(self._connection)
+            raise MemoryError
+
+
+async def test_a_fault_that_is_not_the_database_s_fails_its_batch_and_is_survived(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = Breaking("test-write", connect(path), patience=2.0)
+    failed: list[bool] = []
+
+    with pytest.raises(StorageUnavailableError):
+        await writer.call(lambda connection: None, failed=lambda: failed.append(True))
+    writer.breaks = False
+
+    assert await writer.call(insert("later")) == "later"
+    assert (failed, notes(path)) == ([True], {"later"})
+    assert caplog.messages == ["database thread failed"]
+    await writer.aclose()
 
 
 async def test_more_jobs_than_one_batch_are_all_done(
