@@ -90,8 +90,8 @@ class Journal:
     async def seal(self, completion: Completion) -> bytes | None:
         """Refuse further appends and return the whole log, its terminal entry included, for one row.
 
-        Follow it by `ended` or `unsealed`. `None` when no such claim is live here; the database may hold
-        its end already.
+        Follow it by `ended` or `unsealed`, but for `None`: then no such claim is live here, and nothing
+        was sealed; the database may hold its end already.
 
         Raises:
             LogSlotTakenError: the terminal entry does not follow the last one that was kept.
@@ -107,7 +107,7 @@ class Journal:
         return log.body() + entry_record(0, completion.terminal)
 
     def unsealed(self, run_id: str) -> None:
-        """Allow appends again: the end could not be stored."""
+        """Allow appends again: the end that was sealed could not be stored."""
         if (log := self._logs.get(run_id)) is not None:
             log.ends -= 1
 

@@ -132,7 +132,7 @@ class SqliteRuns:
             lambda connection: _finish(connection, self._key, completion, log),
             durable=True,
             done=lambda _: self._journal.ended(run_id),
-            failed=lambda: self._journal.unsealed(run_id),
+            failed=None if log is None else lambda: self._journal.unsealed(run_id),
         )
 
 

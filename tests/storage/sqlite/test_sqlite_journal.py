@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import StorageError, StorageUnavailableError
+from storage.errors import NotRunOwnerError, StorageError, StorageUnavailableError
 from storage.records import LogEntry, Run
 from storage.sqlite import segments, threads
 from storage.sqlite.segments import SYNC_EVERY, Segments
@@ -367,6 +367,17 @@ async def test_one_of_two_ends_that_fails_lets_nobody_append_before_the_other(
         await append(store.of(ANNA).log, entry(run, 1))
     store._journal.unsealed(run.run_id)
     await append(store.of(ANNA).log, entry(run, 1))
+
+
+async def test_an_end_of_somebody_else_does_not_keep_the_owner_from_appending(
+    store: SqliteStore,
+) -> None:
+    run = await running(store, send(new=True))
+    with pytest.raises(NotRunOwnerError):
+        await store.of(ANNA).runs.finish(completion(run, claimed_by="another"))
+
+    await append(store.of(ANNA).log, entry(run, 1))
+    await store.of(ANNA).runs.finish(completion(run, first=2))
 
 
 async def test_nobody_appends_while_the_end_is_stored(store: SqliteStore) -> None:
