@@ -1,1 +1,4 @@
-"""A person's own data: pages of history, sessions and memories, renaming and forgetting."""
+"""A person's own data.
+
+``account`` reads, renames and forgets it, ``pages`` cuts lists into answers that fit a frame.
+"""

@@ -1,6 +1,12 @@
 """The composition root: settings in, a working gateway out. Nothing else builds things.
 
-`handlers` makes what every host shares, `model` who answers; each host adds a module that opens its own
-backend. Lifetimes belong to the `AsyncExitStack` that the host hands in: what is opened there is closed
-with it, in reverse order.
+Lifetimes belong to the `AsyncExitStack` that the host hands in: what is opened there is closed with
+it, in reverse order. AWS ends a process without a word, so there nothing is closed::
+
+    handlers    the handlers, over a backend that a host has opened
+    generation  who answers, and what generates replies with it
+    identity    who proves tokens
+    local       the local host's backend: SQLite, files, its own issuer
+    aws         the AWS host's backend: DynamoDB, S3
+    door        the part of that which a connect, a disconnect and a ticket need; starts fast
 """

@@ -1,1 +1,5 @@
-"""From events to right-sized frames: `pack` whole events, `spill` the one that is too large."""
+"""From events to right-sized frames.
+
+``pack`` puts whole events together, ``spill`` puts aside the one that is too large, ``pace`` says
+when events may leave where each write and each post costs.
+"""

@@ -1,1 +1,1 @@
-"""Where the handlers run: `local` is one process on one port."""
+"""Where the handlers run: ``local``, one process on one port, or ``aws``, Lambda functions."""

@@ -1,1 +1,1 @@
-"""What a tenant's users may do: tiers and their limits."""
+"""What a tenant's users may do: ``tier`` has the limits of a plan."""

@@ -1,5 +1,12 @@
 """What is said: the `makoto.v1` protocol as types.
 
-`commands` come from the client, `answers` and `events` go to it, `errors` names what can be wrong.
-PROTOCOL.md explains them with dialogues; the schema files under `generated/` are made from here.
+::
+
+    commands               from the client
+    answers, events        to the client
+    errors                 what can go wrong, error codes and close codes
+    limits                 sizes
+    json_schema, asyncapi  the same for programs, under `generated/`
+    typescript, markdown   for the browser client, and the tables in PROTOCOL.md
+    generate               writes all of those
 """

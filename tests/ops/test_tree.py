@@ -127,6 +127,19 @@ def test_every_package_and_module_says_what_it_is() -> None:
     assert [name_of(path) for path in silent if path in ours] == []
 
 
+def test_a_package_of_the_gateway_names_its_modules() -> None:
+    beside = {"gateway/emulator": "its users need `emulator` only; docs/emulator.md has the rest"}
+    missing = [
+        name_of(path)
+        for path in tracked()
+        if path.suffix == ".py" and path.stem not in {"__init__", "__main__"}
+        if (package := path.parent).is_relative_to(ROOT / "gateway")
+        if name_of(package) not in beside
+        if not re.search(rf"\b{path.stem}\b", (package / "__init__.py").read_text("utf-8"))
+    ]
+    assert missing == []
+
+
 def pages() -> list[Path]:
     return [path for path in tracked() if path.suffix == ".md" and name_of(path).startswith(PAGES)]
 

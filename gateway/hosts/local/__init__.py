@@ -1,5 +1,13 @@
 """The local host: one process, one port, no cloud.
 
-`server` runs it, `http` bounds request heads, `sockets` holds the open WebSockets, `clocks` ends them
-when their time is over, `run_tasks` generates replies.
+::
+
+    server     runs it, from settings to the last socket
+    http       uvicorn's HTTP, with bounds for request heads
+    upgrades   from an HTTP upgrade to handled frames
+    sockets    the open WebSockets: the `Transport`
+    clocks     ends sockets whose time is over
+    run_tasks  generates replies in tasks: the `RunStarter`
+    addresses  where a request comes from, behind proxies too
+    limits     how long what may last, and how many there may be
 """
