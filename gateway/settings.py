@@ -76,10 +76,11 @@ class Settings(BaseModel):
     )
     durability: Literal["process", "power"] = Field(
         "process",
-        description="what an accepted message survives: the end of the process, or a power cut too",
+        description="what an accepted message survives: `process` its end, `power` a power cut too",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least severe log lines that are written"
+        "info",
+        description="least severe log lines that are written: `debug`, `info`, `warning`, `error`",
     )
 
     # Who may connect
@@ -99,7 +100,8 @@ class Settings(BaseModel):
     )
     audience: Listed = Field((), description="accepted `aud` (or `client_id` of access tokens)")
     token_use: Literal["access", "id"] | None = Field(
-        None, description="Amazon Cognito's kind of token to accept; unset: not checked"
+        None,
+        description="Amazon Cognito's kind of token to accept, `access` or `id`; unset: not checked",
     )
     tenant: str = Field(
         "default",
