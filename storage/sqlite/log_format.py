@@ -28,6 +28,9 @@ MAGIC: Final = b"\xffMK1"
 FRAME: Final = struct.Struct("<4sII")
 RECORD: Final = struct.Struct("<IIIi")
 
+_SIZE: Final = struct.Struct("<i")
+_SIZE_AT: Final = RECORD.size - _SIZE.size
+
 _pack: Final = RECORD.pack
 
 
@@ -85,6 +88,22 @@ def records(data: bytes) -> Iterator[Record]:
 def entries(run_id: str, data: bytes, *, after: int) -> list[LogEntry]:
     """Return the log entries among the records that hold events numbered above `after`."""
     return [_entry(run_id, record) for record in records(data) if record.last > after]
+
+
+def blob_keys(data: bytes) -> list[str]:
+    """Return the keys of all blobs that the records of a row name.
+
+    The other records, nearly all, are stepped over unread: whole logs are looked through at once.
+    """
+    keys: list[str] = []
+    position, end = 0, len(data)
+    while position < end:
+        (size,) = _SIZE.unpack_from(data, position + _SIZE_AT)
+        position += RECORD.size + abs(size)
+        if size < 0:
+            key, _, _ = orjson.loads(data[position + size : position])
+            keys.append(key)
+    return keys
 
 
 class Scan(NamedTuple):

@@ -138,8 +138,8 @@ def _forget_log(connection: sqlite3.Connection, key: Key, run_id: str) -> None:
     ).fetchone()
     if row is None:
         return
-    blobs = (entry.blob for entry in log_format.entries(run_id, row["body"], after=0) if entry.blob)
-    connection.executemany(_BLOBS_DUE, [(*key, blob.key) for blob in blobs])
+    blobs = log_format.blob_keys(row["body"])
+    connection.executemany(_BLOBS_DUE, [(*key, blob_key) for blob_key in blobs])
     connection.execute(
         "DELETE FROM run_logs WHERE tenant_id = ? AND user_id = ? AND run_id = ?", (*key, run_id)
     )

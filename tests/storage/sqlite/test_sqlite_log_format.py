@@ -83,7 +83,7 @@ def test_entries_come_back_as_they_were(parts: list[tuple[int, bytes, bool]]) ->
     first = 1
     for size, body, spilled in parts:
         last = first if spilled else first + size - 1
-        blob = BlobRef(key="a/b/c", bytes=len(body), sha256="f" * 64) if spilled else None
+        blob = BlobRef(key=f"a/b/{first}", bytes=len(body), sha256="f" * 64) if spilled else None
         slots.append(
             LogEntry(run_id="r", first=first, last=last, body=b"" if spilled else body, blob=blob)
         )
@@ -91,6 +91,7 @@ def test_entries_come_back_as_they_were(parts: list[tuple[int, bytes, bool]]) ->
     data = b"".join(log_format.entry_record(7, slot) for slot in slots)
 
     assert log_format.entries("r", data, after=0) == slots
+    assert log_format.blob_keys(data) == [slot.blob.key for slot in slots if slot.blob]
     after = slots[len(slots) // 2].first
     expected = [slot for slot in slots if slot.last > after]
     assert log_format.entries("r", data, after=after) == expected
