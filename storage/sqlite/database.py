@@ -87,6 +87,7 @@ def connect(path: Path) -> sqlite3.Connection:
     )
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA temp_store=MEMORY")
+    connection.execute("PRAGMA secure_delete=ON")  # what is forgotten is overwritten
     connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
     if os.uname().sysname == "Darwin":
         connection.execute("PRAGMA fullfsync=ON")  # macOS: fsync alone does not reach the disk

@@ -19,6 +19,9 @@ SYNC_EVERY: Final = 0.05
 
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 
+SEGMENT_SECONDS: Final = 60.0
+"""How long a file is written: what was said in an ended run, and may be forgotten, must not lie there."""
+
 _NAME: Final = re.compile(r"[0-9]{8}\.journal")
 
 _log = logging.getLogger(__name__)
@@ -62,14 +65,21 @@ class Segments:
         folder: holds the files; nothing else may write there.
         older: files found at start that hold records of runs not ended.
         segment_bytes: size from which on the next frame begins a new file.
+        segment_seconds: age at which a file is given up, and deleted as soon as its runs have ended.
     """
 
     def __init__(
-        self, folder: Path, older: list[Segment], *, segment_bytes: int = SEGMENT_BYTES
+        self,
+        folder: Path,
+        older: list[Segment],
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        segment_seconds: float = SEGMENT_SECONDS,
     ) -> None:
         self._folder = folder
         self._older = older
         self._segment_bytes = segment_bytes
+        self._segment_seconds = segment_seconds
         self._current: Segment | None = None
         self._number = max((int(segment.path.stem) for segment in older), default=0)
         self._loop = asyncio.get_running_loop()
@@ -77,6 +87,7 @@ class Segments:
         self._dirty = False
         self._closed = False
         self._sync_due: asyncio.Handle | None = None
+        self._too_old: asyncio.Handle | None = None
 
     def current(self) -> Segment:
         """Return the file that the next frame goes to.
@@ -135,6 +146,7 @@ class Segments:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         segment = Segment(path, descriptor=os.open(path, flags, PRIVATE_FILE))
         self._background.submit(_sync_name, segment)
+        self._too_old = self._loop.call_later(self._segment_seconds, self._retire, segment)
         return segment
 
     def _repair(self, segment: Segment) -> None:
@@ -148,7 +160,11 @@ class Segments:
             self._retire(segment)
 
     def _retire(self, segment: Segment) -> None:
+        """Write no more to the current file, and delete it unless a run still needs it."""
         self._current = None
+        if self._too_old is not None:
+            self._too_old.cancel()
+            self._too_old = None
         self._background.submit(_finish, segment)
         if segment.runs:
             self._older.append(segment)

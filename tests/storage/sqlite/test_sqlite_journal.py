@@ -199,7 +199,7 @@ async def test_a_journal_that_cannot_be_made_refuses_and_is_made_later(
 async def test_a_file_goes_when_all_its_runs_have_ended(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Segments.__init__, "__kwdefaults__", {"segment_bytes": 200})
+    monkeypatch.setitem(Segments.__init__.__kwdefaults__, "segment_bytes", 200)
     store = await open_store(folder)
     one, two = await runs(store, 2)
     body = b"x" * 150
@@ -217,6 +217,58 @@ async def test_a_file_goes_when_all_its_runs_have_ended(
     await until(lambda: len(files(folder)) <= 1)
     await store.aclose()
     assert files(folder) == []
+
+
+async def test_a_file_is_not_kept_for_long_when_its_runs_have_ended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(Segments.__init__.__kwdefaults__, "segment_seconds", 0.05)
+    store = await open_store(folder)
+    for number in (1, 2):
+        run = await running(store, send(f"s{number}", session_id=f"{number}", new=True))
+        await append(store.of(ANNA).log, entry(run, 1))
+        assert len(files(folder)) == 1
+        await store.of(ANNA).runs.finish(completion(run, first=2))
+        await until(lambda: not files(folder))
+        assert len(await log_of(store, run)) == 2
+    await store.aclose()
+
+
+async def test_a_file_that_is_old_is_kept_while_a_run_needs_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(Segments.__init__.__kwdefaults__, "segment_seconds", 0.05)
+    store = await open_store(folder)
+    (run,) = await runs(store, 1)
+    for number in (1, 2, 3):
+        await append(store.of(ANNA).log, entry(run, number))
+        await until(lambda: store._journal._segments._current is None)
+        assert len(files(folder)) == number
+    await store.aclose()
+
+    store = await open_store(folder)
+    assert await log_of(store, run) == [entry(run, number) for number in (1, 2, 3)]
+    await store.of(ANNA).runs.take_over(run.run_id, claimed_by="sealer", now=NOW)
+    await store.of(ANNA).runs.finish(completion(run, first=4, claimed_by="sealer"))
+    await until(lambda: not files(folder))
+    await store.aclose()
+
+
+async def test_a_forgotten_text_is_in_no_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(Segments.__init__.__kwdefaults__, "segment_seconds", 0.05)
+    store = await open_store(folder)
+    secret = "what nobody shall know "
+    run = await running(store, send(new=True, content=secret))
+    await append(store.of(ANNA).log, entry(run, 1, body=secret.encode() * 1000))
+    await store.of(ANNA).runs.finish(completion(run, first=2, content=secret * 1000))
+    await store.of(ANNA).sessions.forget("session-1", now=NOW)
+    await until(lambda: not files(folder))
+    await store.aclose()
+
+    for path in filter(Path.is_file, folder.rglob("*")):
+        assert secret.encode() not in path.read_bytes()
 
 
 async def test_a_forgotten_session_frees_its_files(folder: Path) -> None:
