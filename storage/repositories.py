@@ -302,10 +302,11 @@ class EmbeddedStore(Store, Protocol):
     async def purge(self, blobs: BlobStore, *, now: float, limit: int) -> int:
         """Delete up to `limit` expired rows (logs, tickets, payloads, connections) and their blobs.
 
-        A blob goes before its row, so that none is ever left without one.
+        A blob goes before its row, so that none is ever left without one. A blob that cannot be deleted
+        stays with its row and stands in nobody's way: it is tried again once all others were.
 
         Returns:
-            How many rows went; less than `limit` means that nothing expired is left.
+            How many rows went, or had to stay; less than `limit` means that all were tried.
         """
         ...
 

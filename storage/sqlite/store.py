@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,19 +10,17 @@ from pathlib import Path
 from typing import Final, Literal
 
 from storage.blobs.blob_store import BlobStore
-from storage.errors import StorageError
 from storage.records import Owner, Run
 from storage.repositories import Repositories
-from storage.sqlite import purge
 from storage.sqlite.connections import LocalConnections
 from storage.sqlite.database import connect, prepare, usable
-from storage.sqlite.faults import name_of
 from storage.sqlite.folder import FolderLock, make_private
 from storage.sqlite.journal import Journal, OwnedLog
 from storage.sqlite.live_log import LiveLog
 from storage.sqlite.memories import SqliteMemories
 from storage.sqlite.messages import SqliteMessages
 from storage.sqlite.payloads import SqlitePayloads
+from storage.sqlite.purge import PayloadPurge, delete_expired
 from storage.sqlite.recovery import recover
 from storage.sqlite.rows import owner_of, run_of
 from storage.sqlite.run_rows import OLDEST_FIRST
@@ -41,8 +38,6 @@ JOURNAL: Final = "journal"
 
 BOUND_MAX: Final = 1_024
 """Of how many owners the repositories are kept; others get new ones."""
-
-_log = logging.getLogger(__name__)
 
 _UNFINISHED = f"""
     SELECT * FROM runs WHERE state IN ('queued', 'running') ORDER BY {OLDEST_FIRST}
@@ -111,6 +106,7 @@ class SqliteStore:
         self._bound = lru_cache(BOUND_MAX)(self._bind)
         self._tickets = SqliteTickets(writer)
         self._connections = LocalConnections(clock)
+        self._payloads = PayloadPurge(reader, writer)
 
     @property
     def tickets(self) -> SqliteTickets:
@@ -142,17 +138,12 @@ class SqliteStore:
         return await self._reader.call(_unfinished)
 
     async def purge(self, blobs: BlobStore, *, now: float, limit: int) -> int:
-        """Delete up to `limit` expired rows and their blobs; see `EmbeddedStore.purge`."""
+        """Delete up to `limit` expired rows, or try to; see `EmbeddedStore.purge`."""
         deleted = self._connections.purge(now=now, limit=limit)
         deleted += await self._writer.call(
-            lambda connection: purge.delete_expired(connection, now, limit - deleted)
+            lambda connection: delete_expired(connection, now, limit - deleted)
         )
-        payloads = await self._reader.call(
-            lambda connection: purge.expired_payloads(connection, now, limit - deleted)
-        )
-        gone = [payload for payload in payloads if await _is_deleted(blobs, payload.blob_key)]
-        await self._writer.call(lambda connection: purge.delete_payloads(connection, gone))
-        return deleted + len(gone)
+        return deleted + await self._payloads.step(blobs, now=now, limit=limit - deleted)
 
     async def aclose(self) -> None:
         """Write out what is pending, close everything and give the folder free."""
@@ -184,16 +175,6 @@ class _Opened:
                 self.reading.execute("PRAGMA query_only=ON")
                 self.logs, self.segments = _recover(self.writing, folder / JOURNAL)
             self.close = undo.pop_all().close
-
-
-async def _is_deleted(blobs: BlobStore, key: str) -> bool:
-    """Delete a blob; one that cannot be deleted now keeps its row and must not keep the others."""
-    try:
-        await blobs.delete(key)
-    except StorageError as exc:
-        _log.warning("blob cannot be deleted", extra={"fault": name_of(exc)})
-        return False
-    return True
 
 
 def _close_unused(opening: asyncio.Future[_Opened]) -> None:

@@ -114,14 +114,45 @@ async def test_the_blobs_of_a_forgotten_session_go_with_the_next_purge(
         await blobs.get(spilled.ref.key)
 
 
+class Refusing:
+    """Blobs of which the first `count` cannot be deleted."""
+
+    def __init__(self, count: int) -> None:
+        self.keys = {blob_key(ANNA, f"payload-{number}") for number in range(count)}
+        self.tried: list[str] = []
+
+    async def delete(self, key: str) -> None:
+        self.tried.append(key)
+        if key in self.keys:
+            raise StorageUnavailableError
+
+
 async def test_a_blob_that_cannot_be_deleted_keeps_its_row(
     embedded_store: EmbeddedStore, blobs: FileBlobs
 ) -> None:
-    await embedded_store.of(ANNA).payloads.reserve(payload())
+    await embedded_store.of(ANNA).payloads.reserve(payload("payload-0"))
+    refusing = Refusing(1)
 
-    class Refusing:
-        async def delete(self, key: str) -> None:
-            raise StorageUnavailableError
-
-    assert await embedded_store.purge(Refusing(), now=NOW + 99, limit=10) == 0
+    for _ in range(2):
+        await embedded_store.purge(refusing, now=NOW + 99, limit=10)
+    assert len(refusing.tried) == 2
     assert await embedded_store.purge(blobs, now=NOW + 99, limit=10) == 1
+    assert await embedded_store.purge(blobs, now=NOW + 99, limit=10) == 0
+
+
+async def test_blobs_that_cannot_be_deleted_do_not_stand_before_the_others(
+    embedded_store: EmbeddedStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(9):
+        late = NOW + (5 if number == 8 else 1)
+        await embedded_store.of(ANNA).payloads.reserve(
+            payload(f"payload-{number}", expires_at=late)
+        )
+    refusing = Refusing(5)
+
+    rounds = [await embedded_store.purge(refusing, now=NOW + 9, limit=2) for _ in range(5)]
+    assert rounds == [2, 2, 2, 2, 1]
+    assert len(set(refusing.tried)) == 9
+    assert caplog.messages == ["blob cannot be deleted"]
+    refusing.keys.clear()
+    assert await embedded_store.purge(refusing, now=NOW + 9, limit=100) == 5
