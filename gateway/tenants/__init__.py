@@ -1,1 +1,1 @@
-"""What a tenant's users may do: ``tier`` has the limits of a plan."""
+"""What a tenant's users may do: ``tier`` has a plan's limits, ``allowance`` how much at what rate."""
