@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.engines.processes import ENGINES
 from tests.infra.deployment import ROOT
@@ -57,3 +58,50 @@ def test_actions_are_pinned_to_a_commit_and_rights_are_few(path: Path) -> None:
     assert "secrets." not in text
     assert "pull_request_target" not in text
     assert len(re.findall("timeout-minutes:", text)) == len(re.findall("runs-on:", text))
+
+
+GH = """#!/bin/sh
+case "$*" in
+  *compare/main...abc123*) echo "$PLACE" ;;
+  *test.yml/runs*branch=main*status=success*head_sha=abc123*) echo "$PASSED" ;;
+  *) exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "passed", "told"),
+    [
+        ("identical", "1", None),
+        ("behind", "2", None),
+        ("ahead", "1", "is not on main"),
+        ("diverged", "1", "is not on main"),
+        ("behind", "0", "No run of the workflow test has passed"),
+    ],
+)
+def test_nothing_is_deployed_that_no_test_has_passed(
+    tmp_path: Path, place: str, passed: str, told: str | None
+) -> None:
+    """See https://docs.github.com/rest/commits/commits#compare-two-commits: main is the base."""
+    deploy = yaml.safe_load((ROOT / ".github" / "workflows" / "deploy.yml").read_text())
+    first = deploy["jobs"]["deploy"]["steps"][0]
+    assert deploy["jobs"]["deploy"]["permissions"]["actions"] == "read"
+    assert first["env"] == {"GH_TOKEN": "${{ github.token }}"}
+    gh = tmp_path / "gh"
+    gh.write_text(GH)
+    gh.chmod(0o700)
+    done = subprocess.run(
+        ["bash", "-e", "-c", first["run"]],
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "GITHUB_REPOSITORY": "makoto/gateway",
+            "GITHUB_SHA": "abc123",
+            "PLACE": place,
+            "PASSED": passed,
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == (0 if told is None else 1), done.stderr
+    assert (told or "") in done.stdout
