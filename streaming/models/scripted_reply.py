@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import orjson
 
 from streaming.models.chat_model import ModelRequest
-from streaming.models.scripted_words import Wishes
+from streaming.models.scripted_words import SEARCHED_CHARACTERS, Wishes
 
 __all__ = ["ScriptedReply", "scripted_reply"]
 
@@ -181,7 +181,7 @@ def _choice(request: ModelRequest, field: str, wishes: Wishes, message: str) -> 
     if "unknown" in wishes.words:
         return f"unlisted-{field}"
     values = enum_of(request.function.parameters, field)
-    words = message.lower()
+    words = message[:SEARCHED_CHARACTERS].lower()
     named = [value for value in values if value.lower() in words]
     liked = [value for value in ("happy", "joy") if value in values and "emoji" in wishes.words]
     calm = [value for value in ("neutral", "calm", "chat", "general", "other") if value in values]

@@ -32,6 +32,10 @@ ERROR_CODES = {
 """The machine-readable code with which a provider reports each kind of failure."""
 
 _FRAGMENT_SIZES = (3, 5, 2, 4, 1, 6)
+_LONG_CHARACTERS = 16_384
+"""A longer text is cut into longer fragments, not into more: they are all made at once, and the longest
+message has to be echoed within the deadline of a reply."""
+
 _BYTES_PER_TOKEN = 4
 _DONE = b"data: [DONE]\n\n"
 
@@ -80,8 +84,9 @@ def _argument_pieces(request: ModelRequest, reply: ScriptedReply, wishes: Wishes
 def _pieces(text: str) -> list[str]:
     pieces: list[str] = []
     at = 0
+    times = 1 + len(text) // _LONG_CHARACTERS
     while at < len(text):
-        size = _FRAGMENT_SIZES[len(pieces) % len(_FRAGMENT_SIZES)]
+        size = _FRAGMENT_SIZES[len(pieces) % len(_FRAGMENT_SIZES)] * times
         pieces.append(text[at : at + size])
         at += size
     return pieces

@@ -26,13 +26,16 @@ English words count as whole words in any case; Japanese ones anywhere.
 =================================  ================================================================
 
 The name of an emotion or category of the schema selects it. Words combine: ``slow emoji recall``.
+
+Anybody may send anything, and it is searched where every other user's event waits: words count in
+the beginning of a message, and no pattern goes over a character more than a few times.
 """
 
 import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-__all__ = ["Failure", "FailureKind", "Wishes", "Word", "read_wishes"]
+__all__ = ["SEARCHED_CHARACTERS", "Failure", "FailureKind", "Wishes", "Word", "read_wishes"]
 
 Word: TypeAlias = Literal[
     "long",
@@ -64,6 +67,9 @@ FailureKind: TypeAlias = Literal[
     "stall",  # silence
 ]
 
+SEARCHED_CHARACTERS = 4_096
+"""Words count in so many characters of a message; an ``echo`` there takes all the rest."""
+
 MEMORY_LIMIT = 500
 """Characters of a message that `remember` keeps."""
 
@@ -90,16 +96,21 @@ def _pattern(word: Word) -> re.Pattern[str]:
 
 
 _WORDS: dict[Word, re.Pattern[str]] = {word: _pattern(word) for word in get_args(Word)}
-_ECHO = re.compile(r"\becho\b[:\s]*(.*)", re.ASCII | re.IGNORECASE | re.DOTALL)
+_ECHO = re.compile(r"\becho\b[:\s]*+", re.ASCII | re.IGNORECASE)
+# Possessive, and bounded where a search would begin again at each character of a run.
 _REMEMBER = re.compile(
-    r"(?:^|[.!?,;\n]\s*|\b(?:please|and)\s+)remember\b(?:\s+that\b)?[:\s]+([^.!?\n]+)"
-    r"|([^。！？\n]+?)(?:を|と|って)?[。、！？\s]*覚えて(?!い|る|ま)"
-    r"|覚えて(?!い|る|ま)[:：、\s]*([^。！？\n]+)",
+    r"(?:^|[.!?,;\n]\s{0,9}|\b(?:please|and)\s{1,9})"
+    r"remember\b(?:\s{1,9}that\b)?[:\s]++([^.!?\n]++)",
     re.ASCII | re.IGNORECASE,
 )
+_REMEMBER_JAPANESE = re.compile(r"覚えて(?!い|る|ま)")
+_SENTENCE_JAPANESE = re.compile(r"[:：、\s]*+([^。！？\n]++)")
+_SENTENCE_ENDS = "。！？\n"
+_PAUSES = "。、！？ \t\n\r\f\v\u3000"
+_PARTICLES = ("を", "って", "と")
 _FAIL = re.compile(
-    rf"(?:\bfail\b|失敗)(?:\s+({'|'.join(get_args(FailureKind))}))?(\s+later)?"
-    r"|(\bstall\b|停止)(\s+later)?",
+    rf"(?:\bfail\b|失敗)(?:\s++({'|'.join(get_args(FailureKind))}))?+(\s++later)?"
+    r"|(\bstall\b|停止)(\s++later)?",
     re.ASCII | re.IGNORECASE,
 )
 _JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\bjapanese\b", re.IGNORECASE)
@@ -127,18 +138,41 @@ class Wishes:
 
 def read_wishes(message: str) -> Wishes:
     """Return what `message` asks for. What is to be echoed or remembered is not searched."""
-    echo = _ECHO.search(message)
-    rest = message[: echo.start()] if echo else message
-    remember = _REMEMBER.search(rest)
-    if remember:
-        rest = rest[: remember.start()] + " " + rest[remember.end() :]
+    searched = message[:SEARCHED_CHARACTERS]
+    echo = _ECHO.search(searched)
+    rest = searched[: echo.start()] if echo else searched
+    fact, rest = _take_memory(rest)
     return Wishes(
         words=frozenset(word for word, pattern in _WORDS.items() if pattern.search(rest)),
-        japanese=_JAPANESE.search(message) is not None,
-        echo=echo[1] if echo else None,
-        remember=_first_group(remember).strip()[:MEMORY_LIMIT] if remember else None,
+        japanese=_JAPANESE.search(searched) is not None,
+        echo=message[echo.end() :] if echo else None,
+        remember=fact,
         failure=_read_failure(rest),
     )
+
+
+def _take_memory(text: str) -> tuple[str | None, str]:
+    """Return what is to be remembered, None if nothing is, and the text without it."""
+    english = _REMEMBER.search(text)
+    if english:
+        return _cut_out(text, english.span(), english[1])
+    japanese = _REMEMBER_JAPANESE.search(text)
+    if japanese is None:
+        return None, text
+    # In Japanese what is to be remembered comes before the verb; only if nothing does, behind it.
+    before = text[: japanese.start()].rstrip(_PAUSES)
+    particle = next(filter(before.endswith, _PARTICLES), "")
+    before = before.removesuffix(particle)
+    start = max(before.rfind(mark) for mark in _SENTENCE_ENDS) + 1
+    if before[start:].strip():
+        return _cut_out(text, (start, japanese.end()), before[start:])
+    behind = _SENTENCE_JAPANESE.match(text, japanese.end())
+    return _cut_out(text, (start, behind.end()), behind[1]) if behind else (None, text)
+
+
+def _cut_out(text: str, span: tuple[int, int], fact: str) -> tuple[str, str]:
+    start, end = span
+    return fact.strip()[:MEMORY_LIMIT], f"{text[:start]} {text[end:]}"
 
 
 def _read_failure(text: str) -> Failure | None:
@@ -150,7 +184,3 @@ def _read_failure(text: str) -> Failure | None:
         return Failure(kind="stall", later=bool(stall_later))
     named = next((known for known in get_args(FailureKind) if known == (kind or "").lower()), None)
     return Failure(kind=named or "unavailable", later=bool(later))
-
-
-def _first_group(match: re.Match[str]) -> str:
-    return next(group for group in match.groups() if group is not None)

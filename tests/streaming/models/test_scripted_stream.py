@@ -1,6 +1,11 @@
 import pytest
 
-from streaming.models.chat_model import ChatMessage, Function, ModelRequest
+from streaming.models.chat_model import (
+    DEFAULT_DEADLINES,
+    ChatMessage,
+    Function,
+    ModelRequest,
+)
 from streaming.models.scripted_reply import scripted_reply
 from streaming.models.scripted_stream import ScriptedStream, scripted_stream
 from streaming.models.scripted_words import read_wishes
@@ -47,6 +52,12 @@ def test_escapes_are_cut_apart() -> None:
 
 def test_japanese_text_is_sent_as_it_is() -> None:
     assert "台".encode() in b"".join(stream_for("こんにちは").events)
+
+
+def test_the_longest_message_is_echoed_within_the_deadline() -> None:
+    events = stream_for("echo " + "word " * 52_000).events
+
+    assert len(events) < 40 * DEFAULT_DEADLINES.total / 2, "at 40 fragments a second"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,15 @@ from typing import get_args
 
 import pytest
 
-from streaming.models.scripted_words import Failure, FailureKind, Word, read_wishes
+from streaming.models.scripted_words import (
+    MEMORY_LIMIT,
+    SEARCHED_CHARACTERS,
+    Failure,
+    FailureKind,
+    Wishes,
+    Word,
+    read_wishes,
+)
 
 
 @pytest.mark.parametrize("word", get_args(Word))
@@ -47,6 +55,11 @@ def test_a_part_of_a_word_is_not_the_word() -> None:
         ("好きな飲み物は緑茶です。覚えておいてください", "好きな飲み物は緑茶です"),
         ("紅茶が好きなことを覚えてね", "紅茶が好きなこと"),
         ("覚えて：犬を飼っています", "犬を飼っています"),
+        ("覚えて。猫", None),
+        ("私の誕生日を、覚えて。長い話です", "私の誕生日"),
+        ("今日は。\n犬が好きって覚えて", "犬が好き"),
+        ("Note.\n  remember: tea", "tea"),
+        ("and   remember  that  tea", "tea"),
         ("I remember you", None),
         ("", None),
     ],
@@ -59,6 +72,20 @@ def test_words_inside_what_is_remembered_or_echoed_do_not_count() -> None:
     assert read_wishes("remember that I like long walks").words == frozenset()
     assert read_wishes("slow echo long fail").words == {"slow"}
     assert read_wishes("slow echo long fail").failure is None
+
+
+def test_words_count_in_the_beginning_of_a_message() -> None:
+    beginning = "x " * (SEARCHED_CHARACTERS // 2)
+
+    assert read_wishes(f"{beginning} long fail 日本語 remember tea") == Wishes()
+
+
+def test_a_long_memory_is_cut() -> None:
+    assert read_wishes("remember " + "tea" * 1_000).remember == ("tea" * 1_000)[:MEMORY_LIMIT]
+
+
+def test_a_long_message_is_echoed_whole() -> None:
+    assert read_wishes(f"echo {'word ' * 10_000}").echo == "word " * 10_000
 
 
 def test_echo_takes_the_rest_as_it_is() -> None:
