@@ -5,6 +5,7 @@ import logging
 from gateway.identity.errors import (
     AuthRequiredError,
     IdentityError,
+    KeysUnavailableError,
     OriginDeniedError,
     TokenExpiredError,
     TokenInvalidError,
@@ -23,20 +24,34 @@ _IDENTITY: dict[type[IdentityError], type[wire.WireError]] = {
 
 
 def wire_error(error: Exception) -> wire.WireError:
-    """Return the error as the client is told it; logs the trace of one that is our fault."""
+    """Return the error as the client is told it. One that is our fault leaves a line of level `error`.
+
+    That says what refused, in a few words: a table that is not there, or a lock that many wait for, is met by
+    every command. What only a bug explains is logged with its trace.
+    """
     match error:
         case wire.WireError():
             return error
+        case KeysUnavailableError():
+            log.error("keys are unavailable", extra={"cause": _said(error)})
+            return wire.KeysUnavailableError()
         case IdentityError():
-            return _IDENTITY.get(type(error), wire.KeysUnavailableError)()
+            return _IDENTITY[type(error)]()
         case BlobMissingError():
             return wire.NotFoundError()
         case UploadRejectedError():
             return wire.BadRequestError("The upload is not what was announced.")
         case StorageError():
+            trace = None if error.retryable else error
+            log.error("storage failed", extra={"cause": _said(error)}, exc_info=trace)
             return wire.StorageUnavailableError()
     log.error("handler broke", exc_info=error)
     return wire.InternalError()
+
+
+def _said(error: Exception) -> str:
+    """Return the kind of an error and its text, which in these trees holds a code at most."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 _STATUS: dict[type[wire.WireError], int] = {

@@ -33,7 +33,7 @@ def as_storage_error(fault: Exception) -> Exception:
         case sqlite3.IntegrityError():
             error = StorageError("a row with that id exists already, or a value is out of range")
         case sqlite3.Error():
-            error = StorageUnavailableError("the database refuses")
+            error = StorageUnavailableError(f"the database refuses: {name_of(fault)}")
         case _:
             return fault
     error.__cause__ = fault

@@ -59,16 +59,47 @@ def test_the_code_of_an_identity_error_is_kept(kind: type[identity.IdentityError
     assert http_status(wire_error(error)) == kind.status
 
 
-def test_only_what_nobody_foresaw_is_logged_with_its_trace(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(
+    ("error", "cause", "trace"),
+    [
+        (
+            storage.StorageUnavailableError("DynamoDB refuses: AccessDeniedException"),
+            "StorageUnavailableError: DynamoDB refuses: AccessDeniedException",
+            False,
+        ),
+        (storage.StorageUnavailableError(), "StorageUnavailableError", False),
+        (storage.StorageError("malformed"), "StorageError: malformed", True),
+        (identity.KeysUnavailableError("unfetched"), "KeysUnavailableError: unfetched", False),
+        (ZeroDivisionError(), None, True),
+    ],
+    ids=["refused", "refused-silently", "malformed", "keys", "bug"],
+)
+def test_a_fault_of_ours_is_logged_as_an_error_with_what_explains_it(
+    caplog: pytest.LogCaptureFixture, error: Exception, cause: str | None, trace: bool
+) -> None:
+    wire_error(error)
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert getattr(record, "cause", None) == cause
+    assert bool(record.exc_info) is trace
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        wire.NotFoundError(),
+        identity.TokenInvalidError(Flaw.SIGNATURE),
+        storage.BlobMissingError(),
+        storage.UploadRejectedError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_a_client_causes_is_no_error_of_the_log(
+    caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        wire_error(wire.NotFoundError())
-        wire_error(storage.StorageUnavailableError())
-        assert caplog.records == []
-        wire_error(ZeroDivisionError())
-    (record,) = caplog.records
-    assert record.exc_info is not None
+        wire_error(error)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

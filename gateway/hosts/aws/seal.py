@@ -26,13 +26,13 @@ _process: Final[Kept[Process]] = Kept(partial(open_process, client_of=open_sdk_c
 
 def handler(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """End the runs that the records name; return those to be delivered once more ("partial batch")."""
-    failures = run(_seal_all(event["Records"], context))
+    failures = run(_seal_all(event, context))
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failures]}
 
 
-async def _seal_all(records: list[Mapping[str, Any]], context: Context) -> list[str]:
+async def _seal_all(event: Mapping[str, Any], context: Context) -> list[str]:
     """Return those that are not settled. All have the same time: none waits for another's readers."""
-    process = await _process.get()
+    records, process = event["Records"], await _process.get()
     settled = await asyncio.gather(*(_is_settled(process, each, context) for each in records))
     pairs = zip(records, settled, strict=True)
     return [record["messageId"] for record, is_settled in pairs if not is_settled]

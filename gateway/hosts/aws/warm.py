@@ -6,8 +6,13 @@ nothing is closed in between. Whatever an invocation starts it also awaits, or i
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Generic, TypeVar
+
+from gateway.telemetry import set_up_logs
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -15,8 +20,15 @@ _RUNNER: Final = asyncio.Runner()  # makes its loop when it first runs something
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run one invocation's work to its end and return what it returns."""
-    return _RUNNER.run(work)
+    """Run one invocation's work to its end and return what it returns.
+
+    What it raises is logged: Lambda's own report of it has another form, which no alarm of ours counts.
+    """
+    try:
+        return _RUNNER.run(work)
+    except Exception:
+        log.exception("invocation failed")
+        raise
 
 
 class Kept(Generic[T]):
@@ -33,5 +45,6 @@ class Kept(Generic[T]):
     async def get(self) -> T:
         """Return it. A process has one invocation at a time, so nobody else makes it meanwhile."""
         if not self._made:
+            set_up_logs("info")  # until the settings say how: one that is not valid is logged, too
             self._made.append(await self._make())
         return self._made[0]

@@ -13,10 +13,9 @@ from tests.gateway.hosts.aws.functions import failure_event
 WITHIN_S = 5.0
 
 
-def failures(*run_ids: str) -> list[dict[str, Any]]:
+def failures(*run_ids: str) -> dict[str, Any]:
     named = [{"tenant_id": "acme", "user_id": "anna", "run_id": run_id} for run_id in run_ids]
-    records: list[dict[str, Any]] = failure_event(*named)["Records"]
-    return records
+    return failure_event(*named)
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ async def test_a_record_that_takes_long_holds_up_no_other(
 
 async def test_only_what_was_not_sealed_comes_again(sealed: dict[str, asyncio.Event]) -> None:
     sealed["well"] = asyncio.Event()
-    records = failures("alive", "well", "broken")
-    records.append({"messageId": "strange", "body": "no JSON"})
-    failed = await seal._seal_all(records, object())  # type: ignore[arg-type]
+    event = failures("alive", "well", "broken")
+    event["Records"].append({"messageId": "strange", "body": "no JSON"})
+    failed = await seal._seal_all(event, object())  # type: ignore[arg-type]
     assert failed == ["message-0", "message-2"]

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import orjson
+
 SCRIPT = """
 import asyncio
 from gateway.hosts.aws.warm import Kept, run
@@ -36,4 +38,7 @@ def test_a_process_keeps_its_loop_and_what_was_made_on_it() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.stdout, done.stderr) == ("well\n", "")
+    assert (done.returncode, done.stdout) == (0, "well\n")
+    (line,) = done.stderr.splitlines()  # of what it raised before there were settings
+    assert orjson.loads(line)["level"] == "error"
+    assert orjson.loads(line)["trace"].endswith("OSError: not yet")
