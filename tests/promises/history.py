@@ -20,6 +20,7 @@ Promise = Literal[
     "ends once",
     "yours alone",
     "asked once",
+    "one at a time",
     "every run ends",
     "cancel stops",
     "nothing else cancels",
@@ -168,6 +169,7 @@ def broken(history: History) -> list[Broken]:
         found += _ended(index)
         found += _shown_is_stored(index, heard)
         found += _asked_once(index)
+        found += _one_at_a_time(index)
         found += _stopped(index)
         found += _only_cancelled_if_told(index)
         found += _cost_is_told(index)
@@ -445,6 +447,29 @@ def _asked_once(index: _Index) -> Iterator[Broken]:
             counts = f"{len(asked)} requests, {at_once} at once, {answered} answers"
             what = f"{question[:60]!r}: {counts}, {allowed} turns"
             yield Broken(promise="asked once", what=what)
+
+
+def _one_at_a_time(index: _Index) -> Iterator[Broken]:
+    """A conversation has one answer under way: the model is not asked while it says another.
+
+    A process that stands still, or is cut off, does not know that its answer was ended: trouble excuses.
+    """
+    troubles = [each for each in index.history.happenings if isinstance(each, Trouble)]
+    sessions: defaultdict[str | None, set[str]] = defaultdict(set)
+    for run in index.runs.values():
+        sessions[index.question(run)].add(run.session_id)
+    requests: defaultdict[str, list[Asked]] = defaultdict(list)
+    for asked in index.history.asked:
+        if len(sessions[asked.question]) == 1:
+            requests[min(sessions[asked.question])].append(asked)
+    for session, those in requests.items():
+        those.sort(key=lambda each: each.at)
+        for number, one in enumerate(those):
+            for later in those[number + 1 :]:
+                excused = any(each.at <= later.at and each.until >= one.at for each in troubles)
+                if later.question != one.question and _beside(later, one) and not excused:
+                    what = f"{session}: {later} was asked beside {one}"
+                    yield Broken(promise="one at a time", what=what)
 
 
 def _beside(one: Asked, other: Asked) -> bool:

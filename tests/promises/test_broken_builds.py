@@ -22,9 +22,9 @@ from gateway.turns.finish import Finisher
 from gateway.turns.recover import Recovery
 from gateway.turns.seal import Sealer
 from storage import keys
-from storage.records import LogEntry, Message, Owner, Run
+from storage.records import Accepted, LogEntry, Message, Owner, Run
 from tests.promises import memory
-from tests.promises.history import Broken, broken
+from tests.promises.history import Broken, Heard, broken
 from tests.promises.machine import BrokenPromiseError, OpenWorld, in_world, profile
 from tests.promises.patient_time import PatientLoop
 from tests.promises.test_machine import many_processes, one_process, run
@@ -108,6 +108,23 @@ def no_slots(patch: Patch) -> None:
     patch.setattr(memory._Log, "_keep", overwrite)
 
 
+def nobody_waits_for_the_one_before(patch: Patch) -> None:
+    accept, claim = memory._Runs.accept, memory._Runs.claim
+
+    async def accept_alone(self: Any, acceptance: Any) -> Any:
+        outcome = await accept(self, acceptance)
+        return replace(outcome, ahead=()) if isinstance(outcome, Accepted) else outcome
+
+    async def claim_out_of_turn(self: Any, run_id: str, **named: Any) -> Run:
+        run = self._backend.runs.get(self._key(run_id))
+        line = self._backend.lines[self._key(run.session_id)] if run is not None else []
+        line.sort(key=lambda each: each != run_id)
+        return await claim(self, run_id, **named)
+
+    patch.setattr(memory._Runs, "accept", accept_alone)
+    patch.setattr(memory._Runs, "claim", claim_out_of_turn)
+
+
 def cancel_is_only_noted(patch: Patch) -> None:
     patch.setattr(LiveRun, "cancel", lambda self: setattr(self, "cancelled", True))
 
@@ -145,7 +162,7 @@ def what_died_cost_nothing(patch: Patch) -> None:
 
 
 async def eventful(world: World) -> None:
-    """Send, break off, resume, repeat, pry, cancel, and die in the middle."""
+    """Send, break off, resume, repeat, pry, wait, cancel, and die in the middle."""
     anna, phone, ben = world.connect("anna"), world.connect("anna"), world.connect("ben")
     send = {"type": "send", "id": "s1", "content": f"{MARKS['anna']} one", "if_busy": "queue"}
     run_id = keys.run_id(owner_of("anna"), "s1")
@@ -179,6 +196,13 @@ async def eventful(world: World) -> None:
     await say(ben, {"type": "resume", "run_id": run_id, "after": 0})
 
     await say(tablet, {**send, "id": "s2", "content": f"{MARKS['anna']} two"})
+    session = next(
+        each.frame["session_id"]
+        for each in world.happenings
+        if isinstance(each, Heard) and each.frame.get("id") == "s2"
+    )
+    waits = {"id": "s2-waits", "content": f"{MARKS['anna']} goes on", "session_id": session}
+    await say(tablet, {**send, **waits})
     await speak("Not to the end.")
     await say(phone, {"type": "cancel", "id": "s2"})
     await asyncio.sleep(2.0)
@@ -248,6 +272,8 @@ BREAKS = [
     Break(forgotten_owner_in_the_store, many_processes, "yours alone"),
     Break(no_slots, many_processes, "asked once"),
     Break(no_slots, many_processes, "numbered"),
+    Break(nobody_waits_for_the_one_before, one_process, "one at a time"),
+    Break(nobody_waits_for_the_one_before, many_processes, "one at a time"),
     Break(cancel_is_only_noted, one_process, "cancel stops"),
     Break(cancel_is_only_noted, many_processes, "cancel stops"),
     Break(disconnecting_cancels, one_process, "nothing else cancels"),
@@ -266,7 +292,9 @@ def test_a_broken_build_is_found(case: Break, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    "build", [no_dedupe, two_ends, the_last_word_is_not_stored], ids=lambda build: build.__name__
+    "build",
+    [no_dedupe, two_ends, the_last_word_is_not_stored],
+    ids=lambda build: build.__name__,
 )
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.__name__)
 def test_the_machine_finds_it_too(

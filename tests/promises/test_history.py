@@ -118,6 +118,33 @@ CANCELLED = replace(
 )
 
 
+NEXT_RUN = StoredRun(
+    user="anna",
+    run_id="N",
+    send_id="s2",
+    session_id="S",
+    message_id="NQ",
+    reply_id="NA",
+    state="ended",
+    end="stop",
+    events=None,
+)
+NEXT_QUESTION = replace(QUESTION, message_id="NQ", run_id="N", content="anna goes on")
+NEXT_REPLY = replace(NEXT_QUESTION, message_id="NA", role="assistant", content="Well")
+
+
+def goes_on(*happenings: Happening, asked_at: float) -> History:
+    """A history in which the session's second question is asked at that time."""
+    return history(
+        *ALL_HEARD,
+        said({"type": "send", "id": "s2", "session_id": "S", "content": "anna goes on"}),
+        *happenings,
+        asked=[ASKED, Asked(at=asked_at, question="anna goes on", spoke_at=8.0, closed_at=9.0)],
+        runs=[RUN, NEXT_RUN],
+        messages=[QUESTION, REPLY, NEXT_QUESTION, NEXT_REPLY],
+    )
+
+
 @pytest.mark.parametrize(
     "good",
     [
@@ -155,6 +182,8 @@ CANCELLED = replace(
             runs=[CANCELLED],
             messages=[QUESTION],
         ),
+        goes_on(asked_at=2.5),
+        goes_on(Trouble(at=1.5, until=1.8, kind="pause"), asked_at=2.0),
         unheard(ASKING, HELLO, LO, USAGE, DONE),
         unheard(ASKING, {**DONE, "reason": "error"}, end="error", text=""),
         replace(
@@ -172,6 +201,8 @@ CANCELLED = replace(
         "volatile",
         "cancelled",
         "excused",
+        "one after the other",
+        "beside one that stood still",
         "counted",
         "not a word",
         "not counted in trouble",
@@ -290,6 +321,7 @@ BAD: dict[str, tuple[str, History]] = {
         "asked once",
         history(*ALL_HEARD, asked=[ASKED, Asked(at=1.0, question="nobody asks")]),
     ),
+    "two answers at once": ("one at a time", goes_on(asked_at=2.4)),
     "still running": ("every run ends", history(*ALL_HEARD, runs=[replace(RUN, state="running")])),
     "the model talks on": (
         "cancel stops",
