@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _WIRE_ERRORS: dict[type[model_errors.ModelError], type[WireError]] = {
     model_errors.ModelAuthError: ModelUnavailableError,
     model_errors.ModelQuotaError: ModelUnavailableError,
+    model_errors.ModelNotFoundError: ModelUnavailableError,
     model_errors.ModelRateLimitedError: ModelBusyError,
     model_errors.ModelBadRequestError: ModelRefusedError,
     model_errors.ModelRefusedError: ModelRefusedError,
@@ -73,7 +74,10 @@ def failure(error: BaseException) -> Outcome:
             told = _run_error(ModelTimeoutError(), phase=phase)
             return Outcome(reason="timeout", error=told)
         case model_errors.ModelError():
-            log.warning("model failed", extra={"code": error.code, "status": error.status})
+            log.warning(
+                "model failed",
+                extra={"code": error.code, "detail": error.detail, "status": error.status},
+            )
             return Outcome(reason="error", error=_told(error))
         case StorageError():
             return Outcome(reason="error", error=_run_error(StorageUnavailableError()))

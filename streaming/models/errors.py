@@ -5,8 +5,9 @@
     ModelError
     ├── ModelAuthError           our credential was refused
     ├── ModelQuotaError          our account has no credit left
+    ├── ModelNotFoundError       the provider has no such model or deployment for us
     ├── ModelRateLimitedError    too many requests for now; retry_after may say how long
-    ├── ModelBadRequestError     the provider cannot make sense of, or does not offer, what we asked
+    ├── ModelBadRequestError     the provider cannot make sense of what we asked
     ├── ModelRefusedError        the provider's policy declines to answer this prompt
     ├── ModelFilteredError       a content filter stopped the prompt or the reply
     ├── ModelUnavailableError    the provider is down, overloaded, or the connection broke
@@ -26,6 +27,7 @@ __all__ = [
     "ModelBadRequestError",
     "ModelError",
     "ModelFilteredError",
+    "ModelNotFoundError",
     "ModelProtocolError",
     "ModelQuotaError",
     "ModelRateLimitedError",
@@ -43,9 +45,8 @@ class ModelError(Exception):
     """The model gave no reply, or not a whole one. Raise a subclass.
 
     Attributes:
-        code: Stable, for programs: ``auth``, ``quota``, ``rate_limited``, ``bad_request``,
-            ``refused``, ``filtered``, ``unavailable``, ``timeout`` or ``protocol``.
-        public_message: One sentence that may be shown to the person who asked.
+        code: Stable, for programs and logs: ``auth``, ``quota``, ``not_found``, ``rate_limited``,
+            ``bad_request``, ``refused``, ``filtered``, ``unavailable``, ``timeout`` or ``protocol``.
         retryable: Whether the same request may succeed later, unchanged.
         retry_after: Seconds the provider asks to wait first, 0 or more; None if it did not say.
         status: The HTTP status that said so; None if none did.
@@ -54,7 +55,6 @@ class ModelError(Exception):
     """
 
     code: ClassVar[str]
-    public_message: ClassVar[str]
     retryable: bool = False
 
     def __init__(
@@ -85,32 +85,34 @@ class ModelAuthError(ModelError):
     """The provider refused our credential, or what it may do. The operator's to mend."""
 
     code = "auth"
-    public_message = "The model is not available."
 
 
 class ModelQuotaError(ModelError):
     """The operator's account with the provider has run out of credit."""
 
     code = "quota"
-    public_message = "The model is not available."
+
+
+class ModelNotFoundError(ModelError):
+    """The provider has no model, deployment or path of this name. The operator's to mend."""
+
+    code = "not_found"
 
 
 class ModelRateLimitedError(ModelError):
     """The provider takes no more requests from us for now."""
 
     code = "rate_limited"
-    public_message = "The model is busy. Please try again shortly."
     retryable = True
 
 
 class ModelBadRequestError(ModelError):
-    """The provider rejected the request itself: an unknown model, a prompt that is too long, ...
+    """The provider rejected the request itself: a prompt that is too long, an unknown field, ...
 
-    The fault is on our side: a setting, or more text than the model takes.
+    The fault is on our side: more text than the model takes, or a setting.
     """
 
     code = "bad_request"
-    public_message = "The model could not take this request."
 
 
 class ModelRefusedError(ModelError):
@@ -120,7 +122,6 @@ class ModelRefusedError(ModelError):
     """
 
     code = "refused"
-    public_message = "The model declined to answer this."
 
 
 class ModelFilteredError(ModelError):
@@ -131,14 +132,12 @@ class ModelFilteredError(ModelError):
     """
 
     code = "filtered"
-    public_message = "A content filter stopped the reply."
 
 
 class ModelUnavailableError(ModelError):
     """The provider is unreachable, down or overloaded, or the connection to it broke."""
 
     code = "unavailable"
-    public_message = "The model is not available right now. Please try again."
     retryable = True
 
 
@@ -150,7 +149,6 @@ class ModelTimeoutError(ModelError):
     """
 
     code = "timeout"
-    public_message = "The model took too long. Please try again."
     retryable = True
 
     def __init__(self, phase: TimeoutPhase) -> None:
@@ -162,4 +160,3 @@ class ModelProtocolError(ModelError):
     """The provider's answer is not a stream of chat completion chunks, or ends without an end."""
 
     code = "protocol"
-    public_message = "The model's reply could not be read."

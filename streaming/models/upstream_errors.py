@@ -2,7 +2,7 @@
 
 Decided by status, by the machine-readable ``code`` and ``type`` beside the message, and by the
 headers; the message is never read. The classes are those of the OpenAI SDK's exceptions
-(401 AuthenticationError, 403 PermissionDeniedError, 429 RateLimitError, ...) and so is what may be
+(401 AuthenticationError, 404 NotFoundError, 429 RateLimitError, ...) and so is what may be
 tried again (408, 409, 429, 5xx, and what ``x-should-retry`` says).
 See https://platform.openai.com/docs/guides/error-codes and
 https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter.
@@ -21,6 +21,7 @@ from streaming.models.errors import (
     ModelBadRequestError,
     ModelError,
     ModelFilteredError,
+    ModelNotFoundError,
     ModelProtocolError,
     ModelQuotaError,
     ModelRateLimitedError,
@@ -42,6 +43,7 @@ _CLASS_OF_CODE: dict[str, type[ModelError]] = {
             "billing_error billing_hard_limit_reached billing_not_active insufficient_credits "
             "insufficient_quota"
         ),
+        ModelNotFoundError: "deploymentnotfound model_not_found not_found_error",
         ModelRateLimitedError: (
             "rate_limit_error rate_limit_exceeded requests tokens too_many_requests toomanyrequests"
         ),
@@ -53,17 +55,22 @@ _CLASS_OF_CODE: dict[str, type[ModelError]] = {
             "server_overloaded service_unavailable service_unavailable_error slow_down timeout"
         ),
         ModelBadRequestError: (
-            "badrequesterror context_length_exceeded deploymentnotfound invalid_request_error "
-            "invalid_type invalid_value missing_required_parameter model_not_found "
-            "not_found_error string_above_max_length unsupported_parameter unsupported_value"
+            "badrequesterror context_length_exceeded invalid_request_error invalid_type "
+            "invalid_value missing_required_parameter string_above_max_length "
+            "unsupported_parameter unsupported_value"
         ),
     }.items()
     for code in codes.split()
 }
 """What a ``code`` or ``type`` stands for, in lower case. Also the only upstream words an error keeps."""
 
-_SHARPER_THAN_A_STATUS = (ModelQuotaError, ModelRefusedError, ModelFilteredError)
-"""Classes no HTTP status can express: here the code decides, whatever the status."""
+_SHARPER_THAN_A_STATUS = (
+    ModelQuotaError,
+    ModelNotFoundError,
+    ModelRefusedError,
+    ModelFilteredError,
+)
+"""Classes that no HTTP status expresses by itself: here the code decides, whatever the status."""
 
 _LONGEST_WAIT: Final = 86_400.0
 """Seconds; who asks for more is not waited for any better."""
@@ -156,6 +163,8 @@ def _class_of_status(status: int) -> type[ModelError]:
         return ModelAuthError
     if status == 402:
         return ModelQuotaError
+    if status in (404, 410):
+        return ModelNotFoundError
     if status == 429:
         return ModelRateLimitedError
     if status in _TRANSIENT_STATUSES or status >= 500:

@@ -223,7 +223,8 @@ STATUSES = (
         provider=(failed(400, "content_filter"),),
         reason="filtered",
     ),
-    given_up("404", failed(404, "model_not_found"), code="model.refused"),
+    given_up("404 for an unknown model", failed(404, "model_not_found")),
+    given_up("404 for an unknown path", plain(404, HTML, content_type="text/html")),
     given_up(
         "a redirection",
         plain(307, b"", content_type="text/html", headers={"Location": "/elsewhere"}),

@@ -14,6 +14,7 @@ from streaming.models.errors import (
     ModelBadRequestError,
     ModelError,
     ModelFilteredError,
+    ModelNotFoundError,
     ModelProtocolError,
     ModelQuotaError,
     ModelRateLimitedError,
@@ -65,6 +66,7 @@ def test_a_reply_without_a_word_broke_the_protocol() -> None:
     [
         (ModelAuthError(SECRET, status=401), "error", "model.unavailable", False),
         (ModelQuotaError(SECRET, status=429), "error", "model.unavailable", False),
+        (ModelNotFoundError(SECRET, status=404), "error", "model.unavailable", False),
         (ModelRateLimitedError(SECRET, status=429), "error", "model.busy", True),
         (ModelBadRequestError(SECRET, status=400), "error", "model.refused", False),
         (ModelRefusedError(SECRET), "error", "model.refused", False),
@@ -130,10 +132,11 @@ def test_one_error_may_say_that_it_is_worth_another_try() -> None:
 
 def test_a_model_error_is_logged_by_its_code(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        failure(ModelQuotaError(SECRET, status=429))
+        failure(ModelNotFoundError("deploymentnotfound", status=404))
     (record,) = caplog.records
-    assert (vars(record)["code"], vars(record)["status"]) == ("quota", 429)
-    assert SECRET not in caplog.text
+    logged = vars(record)
+    assert (logged["code"], logged["detail"]) == ("not_found", "deploymentnotfound")
+    assert logged["status"] == 404
 
 
 def test_what_nobody_foresaw_is_logged_with_its_trace(caplog: pytest.LogCaptureFixture) -> None:

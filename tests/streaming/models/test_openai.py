@@ -431,7 +431,7 @@ STARTED = [*call_events('{"content": "a')]
     [
         pytest.param(status(401, {"code": "invalid_api_key", "message": WORDS}), "auth", id="401"),
         pytest.param(status(403), "auth", id="403"),
-        pytest.param(status(404, {"code": "model_not_found"}), "bad_request", id="404"),
+        pytest.param(status(404, {"code": "model_not_found"}), "not_found", id="404"),
         pytest.param(status(400, {"code": "content_filter"}), "filtered", id="filtered"),
         pytest.param(status(400, {"code": "content_policy_violation"}), "refused", id="refused"),
         pytest.param(status(429, {"code": "insufficient_quota"}), "quota", id="quota"),

@@ -43,7 +43,12 @@ def respond(status: int, content: bytes = b"", **headers: str) -> ModelError:
         pytest.param(401, body("invalid_api_key"), "auth", False, id="401"),
         pytest.param(402, b"", "quota", False, id="402"),
         pytest.param(403, b"<html>", "auth", False, id="403"),
-        pytest.param(404, body("model_not_found"), "bad_request", False, id="404"),
+        pytest.param(403, body("model_not_found"), "not_found", False, id="403-model"),
+        pytest.param(404, body("model_not_found"), "not_found", False, id="404"),
+        pytest.param(404, body("DeploymentNotFound"), "not_found", False, id="404-azure"),
+        pytest.param(404, b"<html>Not Found</html>", "not_found", False, id="404-html"),
+        pytest.param(400, body("model_not_found"), "not_found", False, id="400-model"),
+        pytest.param(410, b"", "not_found", False, id="410"),
         pytest.param(408, b"", "unavailable", True, id="408"),
         pytest.param(409, b"", "unavailable", True, id="409"),
         pytest.param(413, b"", "bad_request", False, id="413"),
@@ -76,7 +81,9 @@ def test_a_status_and_code_name_the_error(
         pytest.param("insufficient_quota", 0, "quota", id="quota"),
         pytest.param("content_filter", 400, "filtered", id="filter"),
         pytest.param("Overloaded_Error", 0, "unavailable", id="any-case"),
+        pytest.param("model_not_found", 0, "not_found", id="model"),
         pytest.param("", 401, "auth", id="status"),
+        pytest.param("", 404, "not_found", id="status-404"),
         pytest.param("", 502, "unavailable", id="bad-gateway"),
         pytest.param("whatever", 429, "rate_limited", id="unknown-word-with-status"),
         pytest.param("whatever", 0, "unavailable", id="unknown-word"),
@@ -157,14 +164,14 @@ def test_the_provider_cannot_make_a_wrong_key_worth_a_retry() -> None:
     assert not respond(401, x_should_retry="true").retryable
 
 
-@pytest.mark.parametrize("status", [400, 401, 429, 500, 302])
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 302])
 def test_nothing_the_provider_wrote_is_in_the_error(status: int) -> None:
     error = respond(status, body(SECRET, SECRET), retry_after=SECRET, x_should_retry=SECRET)
 
-    text = "".join([repr(error), str(error), *traceback.format_exception(error)])
+    text = "".join([error.detail, repr(error), str(error), *traceback.format_exception(error)])
     assert "SECRET" not in text
     assert "prompt" not in text
 
 
 def test_a_well_known_code_is_kept_for_the_operator() -> None:
-    assert str(respond(404, body("model_not_found"))) == "bad_request (model_not_found, HTTP 404)"
+    assert str(respond(404, body("model_not_found"))) == "not_found (model_not_found, HTTP 404)"
