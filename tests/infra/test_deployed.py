@@ -115,6 +115,16 @@ async def test_a_ticket_opens_one_socket(deployed: Deployment) -> None:
     await be_refused(deployed, headers=None, query=f"?ticket={ticket}")
 
 
+async def test_what_nobody_offers_reaches_no_function(deployed: Deployment) -> None:
+    site = deployed.tickets_url.removesuffix("/v1/tickets")
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{site}/healthz") as healthy:
+            assert (healthy.status, await healthy.json()) == (200, {"status": "ok"})
+        async with session.get(f"{site}/.env") as unknown:
+            # Our own answer would have an `error`.
+            assert (unknown.status, await unknown.json()) == (404, {"message": "Not Found"})
+
+
 async def test_a_wrong_token_is_refused(deployed: Deployment) -> None:
     header, payload, signature = deployed.pool.tokens["access"].split(".")
     claims = orjson.loads(base64.urlsafe_b64decode(payload + "=="))

@@ -2,9 +2,11 @@
 
 import importlib.util
 import json
+import logging
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,14 @@ import pytest
 from gateway.aws_settings import read_aws_settings
 from gateway.runs.beat import LEASE_S
 from gateway.settings import Settings, read_settings, variable
+from gateway.telemetry import JsonFormatter
 from storage import ttl
 from storage.dynamodb import tables
+from storage.dynamodb.client import ConditionFailedError
+from storage.dynamodb.connections import DynamoConnections
+from storage.dynamodb.key_documents import DynamoKeyDocuments
+from storage.dynamodb.post_slots import DynamoPostSlots
+from storage.dynamodb.tickets import DynamoTickets
 from tests.infra.deployment import ROOT, TEMPLATE, sam
 from tests.infra.template import (
     Resource,
@@ -125,6 +133,33 @@ def test_pages_of_the_named_origins_alone_may_use_bucket_and_tickets() -> None:
     assert cors["AllowMethods"] == ["GET", "POST"]
 
 
+# A table that was restored instead of the stack's own
+
+USED_DATA_TABLE = {
+    "Fn::If": ["HasRestored", {"Ref": "RestoredDataTable"}, {"Ref": "DataTable"}],
+}
+
+
+def test_a_restored_table_takes_the_place_of_the_stacks_own() -> None:
+    for name in FUNCTIONS:
+        variables = properties(f"{name}Function")["Environment"]["Variables"]
+        assert variables["MAKOTO_DATA_TABLE"] == USED_DATA_TABLE
+    assert transformed()["Outputs"]["DataTableName"]["Value"] == USED_DATA_TABLE
+    arn = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/"
+    for name in WORKERS:
+        (data,) = (each for each in statements(f"{name}Function") if each["Sid"] == "Data")
+        condition, restored, own = data["Resource"]["Fn::If"]
+        assert condition == "HasRestored"
+        assert restored == [
+            {"Fn::Sub": f"{arn}${{RestoredDataTable}}"},
+            {"Fn::Sub": f"{arn}${{RestoredDataTable}}/index/*"},
+        ]
+        assert own == [
+            {"Fn::GetAtt": ["DataTable", "Arn"]},
+            {"Fn::Sub": "${DataTable.Arn}/index/*"},
+        ]
+
+
 # What runs
 
 
@@ -135,12 +170,14 @@ def test_there_are_the_six_functions() -> None:
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_begins_in_the_layer_with_a_handler_that_exists(name: str) -> None:
     function = properties(f"{name}Function")
-    module, _, handler = function["Handler"].rpartition(".")
-    assert module == f"gateway.hosts.aws.{name.lower()}"
+    # In which file CloudFormation puts what is inline is not to be chosen.
+    assert function["Handler"] == "index.handler"
+    module = f"gateway.hosts.aws.{name.lower()}"
+    assert function["Code"] == {"ZipFile": f"from {module} import handler"}
     found = importlib.util.find_spec(module)
     assert found is not None
     assert found.origin is not None
-    assert f"\ndef {handler}(" in Path(found.origin).read_text()
+    assert "\ndef handler(" in Path(found.origin).read_text()
     (layer,) = function["Layers"]
     assert layer["Ref"].startswith("CommonLayer")
     assert function["Runtime"] == {"Ref": "Runtime"}
@@ -148,6 +185,28 @@ def test_a_function_begins_in_the_layer_with_a_handler_that_exists(name: str) ->
     parameters = transformed()["Parameters"]
     assert parameters["Runtime"]["Default"] == "python3.13"
     assert parameters["Architecture"]["Default"] == "arm64"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "given", "is_allowed"),
+    [
+        # Lambda's Python 3.11 is on Amazon Linux 2, with glibc 2.26; the wheels need 2.28.
+        ("Runtime", "python3.11", False),
+        ("Runtime", "python3.12", True),
+        ("Runtime", "python3.13", True),
+        ("Runtime", "python3.14", True),
+        ("Runtime", "python3.15", False),
+        ("Characters", "", True),
+        ("Characters", '{"a": "b",\n "c": "d"}', True),
+        ("Characters", "makoto", False),
+        ("Issuers", "{}", False),
+        ("RestoredDataTable", "makoto-prod-data-2", True),
+        ("RestoredDataTable", "arn:aws:dynamodb:eu-central-1:1:table/x", False),
+    ],
+)
+def test_a_parameter_takes_what_can_work(parameter: str, given: str, is_allowed: bool) -> None:
+    pattern = transformed()["Parameters"][parameter]["AllowedPattern"]
+    assert (re.fullmatch(pattern, given) is not None) == is_allowed
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -172,6 +231,16 @@ def test_an_unread_answer_is_ended_only_if_that_is_asked_for() -> None:
     assert transformed()["Parameters"]["UnreadRunSeconds"]["Default"] == 0
     variables = properties("ReplyFunction")["Environment"]["Variables"]
     assert variables["MAKOTO_UNREAD_RUN_S"] == {"Ref": "UnreadRunSeconds"}
+
+
+def test_the_door_knows_the_origins_and_messages_how_many_answers_a_user_may_have() -> None:
+    for name in ("Connect", "Http"):
+        variables = properties(f"{name}Function")["Environment"]["Variables"]
+        assert variables["MAKOTO_ALLOWED_ORIGINS"] == {"Fn::Join": [",", {"Ref": "AllowedOrigins"}]}
+    variables = properties("MessageFunction")["Environment"]["Variables"]
+    assert variables["MAKOTO_LIVE_RUNS"] == {"Ref": "LiveRuns"}
+    live_runs = transformed()["Parameters"]["LiveRuns"]
+    assert (live_runs["Default"], live_runs["MinValue"]) == (Settings().live_runs, 1)
 
 
 def test_a_reply_is_generated_once_and_reported_when_it_fails() -> None:
@@ -263,6 +332,53 @@ def allowed(name: str, service: str, resource: str = "") -> set[str]:
     }
 
 
+ROWS = {
+    "Connect": {"CONNECTION#", "JWKS#", "TICKET#"},
+    "Disconnect": {"CONNECTION#"},
+    "Http": {"JWKS#", "TICKET#"},
+    "Message": {"CONNECTION#", "JWKS#", "POSTS#"},
+    "Reply": {"CONNECTION#", "POSTS#"},
+    "Seal": {"CONNECTION#", "POSTS#"},
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_role_reaches_its_own_rows_of_the_door(name: str) -> None:
+    """Whoever could write a key document could sign in as anybody."""
+    (door,) = (each for each in statements(f"{name}Function") if each["Sid"] == "Door")
+    assert door["Condition"] == {
+        "ForAllValues:StringLike": {
+            "dynamodb:LeadingKeys": [f"{prefix}*" for prefix in sorted(ROWS[name])]
+        }
+    }
+
+
+async def test_rows_of_the_door_begin_as_the_roles_say() -> None:
+    client = Recorded()
+    await DynamoConnections(client, "door", clock=lambda: 0.0).remove("an id")
+    await DynamoTickets(client, "door").redeem("a hash", now=0.0)
+    await DynamoKeyDocuments(client, "door").get("https://issuer.example/jwks.json")
+    await DynamoPostSlots(client, "door").take("a window", 0, holder="me", expires_at=0.0)
+    kinds = {key.partition("#")[0] + "#" for key in client.keys}
+    assert kinds == set().union(*ROWS.values())
+
+
+class Recorded:
+    """A client of DynamoDB that remembers which rows it was asked for, and has none."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        self.keys.append(request["Key"][tables.PARTITION_KEY]["S"])
+        if operation == "UpdateItem":
+            raise ConditionFailedError(None)
+        return {}
+
+    async def aclose(self) -> None:
+        pass
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_no_role_reaches_beyond_the_stack(name: str) -> None:
     assert "ManagedPolicyArns" not in properties(f"{name}Role")
@@ -274,6 +390,7 @@ def test_no_role_reaches_beyond_the_stack(name: str) -> None:
             assert re.search(r"\$\{(?!AWS::(?!StackName))|Fn::GetAtt|Ref", said), said
             # Objects of the bucket, indexes of the table, and methods and connections of the stage.
             rest = said.replace("${Bucket.Arn}/*", "").replace("${DataTable.Arn}/index/*", "")
+            rest = rest.replace("table/${RestoredDataTable}/index/*", "")
             rest = rest.replace("${SocketApi}/${Env}/*/@connections/*", "")
             assert "*" not in rest
 
@@ -297,17 +414,40 @@ def test_every_command_has_its_function() -> None:
         ("SocketApi", "$connect"): "Connect",
         ("SocketApi", "$default"): "Message",
         ("SocketApi", "$disconnect"): "Disconnect",
-        ("HttpApi", "$default"): "Http",
+        # No route takes OPTIONS, or API Gateway would hand preflights on; see
+        # https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html.
+        ("HttpApi", "POST /v1/tickets"): "Http",
+        ("HttpApi", "GET /healthz"): "Http",
     }
 
 
-@pytest.mark.parametrize("name", ["Connect", "Message", "Disconnect", "Http"])
-def test_api_gateway_may_invoke_a_function_for_its_route_alone(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "function", "route"),
+    [
+        ("Connect", "Connect", "${SocketApi}/${Env}/$connect"),
+        ("Message", "Message", "${SocketApi}/${Env}/$default"),
+        ("Disconnect", "Disconnect", "${SocketApi}/${Env}/$disconnect"),
+        ("Tickets", "Http", "${HttpApi}/$default/POST/v1/tickets"),
+        ("Health", "Http", "${HttpApi}/$default/GET/healthz"),
+    ],
+)
+def test_api_gateway_may_invoke_a_function_for_its_route_alone(
+    name: str, function: str, route: str
+) -> None:
     permission = properties(f"{name}Permission")
     assert permission["Principal"] == "apigateway.amazonaws.com"
-    assert permission["FunctionName"] == {"Ref": f"{name}Function"}
-    route = {"Connect": "$connect", "Disconnect": "$disconnect"}.get(name, "$default")
-    assert permission["SourceArn"]["Fn::Sub"].endswith(f"/{route}")
+    assert permission["FunctionName"] == {"Ref": f"{function}Function"}
+    assert permission["SourceArn"]["Fn::Sub"].endswith(f":{route}")
+
+
+def test_the_stage_waits_for_every_route() -> None:
+    for stage, api in (("SocketStage", "SocketApi"), ("HttpStage", "HttpApi")):
+        routes = {
+            name
+            for name, route in resources("AWS::ApiGatewayV2::Route").items()
+            if route["ApiId"] == {"Ref": api}
+        }
+        assert set(transformed()["Resources"][stage]["DependsOn"]) == routes
 
 
 @pytest.mark.parametrize("name", ["SocketStage", "HttpStage"])
@@ -318,6 +458,7 @@ def test_a_stage_is_throttled_and_logs_no_query(name: str) -> None:
     assert stage["DefaultRouteSettings"].get("LoggingLevel", "OFF") == "OFF"
     written = stage["AccessLogSettings"]["Format"]
     assert json.loads(written)["status"] == "$context.status"
+    assert json.loads(written)["error"] == "$context.error.message"  # `messageString` has quotes
     assert "\n" not in written
     # Tickets are in the query string, tokens in headers.
     assert re.search(r"querystring|requestOverride|header|authorizer", written, re.I) is None
@@ -338,10 +479,11 @@ def test_no_secret_is_in_the_template() -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_an_alarm_rings_when_more_than_a_twentieth_fails(name: str) -> None:
+def test_an_alarm_rings_when_more_than_a_twentieth_fails_or_logs_an_error(name: str) -> None:
     alarm = properties(f"{name}Errors")
     metrics = {metric["Id"]: metric for metric in alarm["Metrics"]}
-    assert metrics["rate"]["Expression"] == "100 * errors / invocations"
+    rate = "100 * (FILL(errors, 0) + FILL(faults, 0)) / invocations"
+    assert metrics["rate"]["Expression"] == rate
     assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 5)
     for id_, metric in (("errors", "Errors"), ("invocations", "Invocations")):
         measured = metrics[id_]["MetricStat"]["Metric"]
@@ -349,30 +491,79 @@ def test_an_alarm_rings_when_more_than_a_twentieth_fails(name: str) -> None:
         assert measured["Dimensions"] == [
             {"Name": "FunctionName", "Value": {"Ref": f"{name}Function"}}
         ]
+    (counted,) = properties(f"{name}Faults")["MetricTransformations"]
+    assert metrics["faults"]["MetricStat"]["Metric"] == {
+        "Namespace": counted["MetricNamespace"],
+        "MetricName": counted["MetricName"],
+    }
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_error_that_a_function_logs_is_counted(name: str) -> None:
+    counting = properties(f"{name}Faults")
+    assert counting["LogGroupName"] == {"Ref": f"{name}Log"}
+    selector = re.fullmatch(r'\{ \$\.(\w+) = "(\w+)" \}', counting["FilterPattern"])
+    assert selector is not None
+    field, value = selector.groups()
+    assert logged("ERROR")[field] == value
+    assert logged("WARNING")[field] != value
+    (counted,) = counting["MetricTransformations"]
+    # Without the default, a function that never logged an error has no metric to be added to the others.
+    assert (counted["MetricValue"], counted["DefaultValue"]) == ("1", 0)
+    assert counted["MetricName"] == f"{name.lower()}-faults"
+
+
+def logged(level: str) -> dict[str, Any]:
+    """Return a line of the functions' logs."""
+    record = logging.makeLogRecord({"levelname": level, "name": "gateway", "msg": "it broke"})
+    line: dict[str, Any] = json.loads(JsonFormatter().format(record))
+    return line
 
 
 def test_alarms_ring_for_throttles_dead_letters_and_replies_near_their_end() -> None:
     alarms = resources("AWS::CloudWatch::Alarm")
-    throttled = {
-        text(metric["MetricStat"]["Metric"]["Dimensions"][0]["Value"])
-        for alarm in ("FunctionThrottles", "TableThrottles")
-        for metric in alarms[alarm]["Metrics"]
+    functions = {
+        text(metric["MetricStat"]["Metric"]["Dimensions"])
+        for metric in alarms["FunctionThrottles"]["Metrics"]
         if "MetricStat" in metric
     }
-    tables_too = ["DataTable", "DoorTable"]
-    names = [*(f"{name}Function" for name in FUNCTIONS), *tables_too]
-    assert throttled == {text({"Ref": name}) for name in names}
+    assert functions == {
+        text([{"Name": "FunctionName", "Value": {"Ref": f"{name}Function"}}]) for name in FUNCTIONS
+    }
     assert alarms["DeadLettersLeft"]["Threshold"] == 0
     limit = properties("ReplyFunction")["Timeout"] * 1000
     assert 0.9 * limit < alarms["ReplyTooLong"]["Threshold"] < limit
+    # IntegrationError counts each refused handshake too.
+    assert alarms["SocketFaults"]["MetricName"] == "ExecutionError"
     for alarm in alarms.values():
         assert alarm["TreatMissingData"] == "notBreaching"
         assert alarm["AlarmActions"]["Fn::If"][:2] == ["HasTopic", [{"Ref": "AlarmTopic"}]]
 
 
+@pytest.mark.parametrize("operation", ["Read", "Write"])
+def test_an_alarm_rings_for_throttles_of_every_table_and_index(operation: str) -> None:
+    """Those of an index are counted apart from its table's."""
+    watched = {
+        tuple(text(dimension["Value"]) for dimension in measured["Dimensions"])
+        for metric in properties("TableThrottles")["Metrics"]
+        if (measured := metric.get("MetricStat", {}).get("Metric", {})).get("MetricName")
+        == f"{operation}ThrottleEvents"
+    }
+    data, door = text(USED_DATA_TABLE), text({"Ref": "DoorTable"})
+    assert watched == {(door,), (data,), *((data, index.name) for index in tables.DATA.indexes)}
+
+
+@pytest.mark.parametrize("name", ["FunctionThrottles", "TableThrottles"])
+def test_an_alarm_of_throttles_adds_up_all_it_measures(name: str) -> None:
+    total, *measured = properties(name)["Metrics"]
+    assert re.findall(r"FILL\((\w+), 0\)", total["Expression"]) == [each["Id"] for each in measured]
+    assert len(measured) <= 10  # CloudWatch takes no more in one alarm
+
+
 def test_the_dashboard_shows_every_function() -> None:
-    body = properties("Dashboard")["DashboardBody"]["Fn::Sub"]
+    body, given = properties("Dashboard")["DashboardBody"]["Fn::Sub"]
     widgets = json.loads(body)["widgets"]
+    assert given == {"DataTableName": USED_DATA_TABLE}
     assert len({(widget["x"], widget["y"]) for widget in widgets}) == len(widgets)
     for name in FUNCTIONS:
         assert f"${{{name}Function}}" in body
@@ -386,3 +577,17 @@ def test_outputs_name_what_others_build_upon() -> None:
         assert f"`{name}`" in guide, name
     for name in transformed()["Parameters"]:
         assert f"`{name}`" in guide, name
+
+
+def test_the_guide_adds_up_what_a_million_replies_cost() -> None:
+    _, _, table = (ROOT / "docs" / "aws.md").read_text().partition("## What a million replies cost")
+    *rows, total = re.findall(r"^\| (.+?) \|.*\| \**([\d.]+)\** \|$", table, re.M)
+    assert total[0] == "**sum**"
+    assert sum(round(100 * float(price)) for _, price in rows) == round(100 * float(total[1]))
+    measured = sum(
+        sum("MetricStat" in metric for metric in alarm.get("Metrics", ())) or 1
+        for alarm in resources("AWS::CloudWatch::Alarm").values()
+    )
+    assert f"| alarms | {measured} metrics × $0.10 | {measured / 10:.2f} |" in table
+    counted = len(resources("AWS::Logs::MetricFilter"))
+    assert f"| counts of logged errors | {counted} metrics × $0.30 | {counted * 0.3:.2f} |" in table
