@@ -207,6 +207,23 @@ def test_the_http_api_says_that_it_is_well_and_refuses_strangers(functions: Func
     assert nothing["statusCode"] == 404
 
 
+@pytest.mark.parametrize(("origin", "status"), [(ORIGIN, 200), ("https://evil.example", 400)])
+def test_a_preflight_that_reaches_the_http_api_is_answered(
+    functions: Functions, origin: str, status: int
+) -> None:
+    """API Gateway answers it itself, unless somebody adds a route that takes OPTIONS."""
+    event = http_event(method="OPTIONS")
+    event["headers"] |= {
+        "origin": origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization",
+    }
+    answer = functions["http"].invoke(event)
+    assert answer["statusCode"] == status
+    told = answer["headers"].get("access-control-allow-origin")
+    assert told == (origin if status == 200 else None)
+
+
 # Connecting
 
 
@@ -516,6 +533,28 @@ def test_a_second_device_follows_an_answer_that_another_process_writes(slow: Fun
     assert slow.frames(there)[0]["type"] == "resumed"
     assert events(slow, there, run_id) == events(slow, here, run_id)
     assert events(slow, there, run_id)[-1]["reason"] == "stop"
+
+
+# What alarms count
+
+
+@pytest.mark.parametrize("name", ["connect", "disconnect", "message"])
+def test_a_fault_that_is_answered_is_logged_for_the_alarm_also_if_no_setting_can_be_read(
+    functions: Functions, name: str
+) -> None:
+    here = new_connection_id()
+    event = {
+        "connect": connect_event(here),
+        "disconnect": disconnect_event(here),
+        "message": message_event(here, "{}"),
+    }[name]
+    broken = functions.another(name, MAKOTO_ISSUERS="[1]")
+
+    broken.invoke(event)  # Lambda sees no error
+
+    lines = [orjson.loads(line) for line in broken.said().splitlines()]
+    (line,) = (line for line in lines if line.get("level") == "error")
+    assert "MAKOTO_ISSUERS" in line["trace"]
 
 
 # What is not of the protocol
