@@ -4,7 +4,7 @@ All times are Unix time in seconds (float). All ids are opaque text of at most 1
 made here sort by creation (see `storage.keys`). Text never holds a lone surrogate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -234,6 +234,19 @@ class Connection:
     auth_expires_at: float
     opened_at: float
     expires_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room(Generic[T]):
+    """How many bytes a page may hold; a first row that is larger still is a page of its own.
+
+    Attributes:
+        max_bytes: of its rows together.
+        size: bytes that a row takes; called wherever the backend reads, which may be another thread.
+    """
+
+    max_bytes: int
+    size: Callable[[T], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from storage.records import (
     Owner,
     Page,
     Payload,
+    Room,
     Run,
     RunReader,
     Session,
@@ -42,8 +43,10 @@ class Sessions(Protocol):
         """Return the session, or `None`."""
         ...
 
-    async def page(self, *, before: str | None, limit: int) -> Page[Session]:
-        """Return up to `limit` sessions, the most recently updated first.
+    async def page(
+        self, *, before: str | None, limit: int, room: Room[Session] | None = None
+    ) -> Page[Session]:
+        """Return up to `limit` sessions that have room, the most recently updated first.
 
         Raises:
             InvalidCursorError: `before` is not a cursor of such a page.
@@ -71,10 +74,18 @@ class Messages(Protocol):
         """Return the message, or `None`."""
         ...
 
-    async def page(self, session_id: str, *, before: str | None, limit: int) -> Page[Message]:
-        """Return up to `limit` messages, newest first; of several replies to one message the newest.
+    async def page(
+        self,
+        session_id: str,
+        *,
+        before: str | None,
+        limit: int,
+        room: Room[Message] | None = None,
+    ) -> Page[Message]:
+        """Return up to `limit` messages that have room, newest first.
 
-        A reply stands directly after (in this order: before) the message it answers.
+        A reply stands directly after (in this order: before) the message it answers; of several replies
+        to one message it is the newest.
 
         Raises:
             InvalidCursorError: `before` is not a cursor of such a page.
@@ -94,8 +105,10 @@ class Messages(Protocol):
 class Memories(Protocol):
     """One owner's stored facts. They are added by `Runs.finish`."""
 
-    async def page(self, *, before: str | None, limit: int) -> Page[Memory]:
-        """Return up to `limit` memories, newest first.
+    async def page(
+        self, *, before: str | None, limit: int, room: Room[Memory] | None = None
+    ) -> Page[Memory]:
+        """Return up to `limit` memories that have room, newest first.
 
         Raises:
             InvalidCursorError: `before` is not a cursor of such a page.

@@ -55,9 +55,8 @@ async def _history(its: Repositories, command: History) -> Page:
         raise NotFoundError
     return await fitting_page(
         command.id,
-        limit=command.limit,
-        read=lambda limit: its.messages.page(
-            command.session_id, before=command.before, limit=limit
+        read=lambda room: its.messages.page(
+            command.session_id, before=command.before, limit=command.limit, room=room
         ),
         item=message_item,
     )
@@ -66,8 +65,7 @@ async def _history(its: Repositories, command: History) -> Page:
 async def _sessions(its: Repositories, command: Sessions) -> Page:
     return await fitting_page(
         command.id,
-        limit=command.limit,
-        read=lambda limit: its.sessions.page(before=command.before, limit=limit),
+        read=lambda room: its.sessions.page(before=command.before, limit=command.limit, room=room),
         item=session_item,
     )
 
@@ -85,8 +83,7 @@ async def _session(its: Repositories, command: Session) -> Page:
 async def _memories(its: Repositories, command: Memories) -> Page:
     return await fitting_page(
         command.id,
-        limit=command.limit,
-        read=lambda limit: its.memories.page(before=command.before, limit=limit),
+        read=lambda room: its.memories.page(before=command.before, limit=command.limit, room=room),
         item=memory_item,
     )
 

@@ -1,12 +1,12 @@
 """Pages that fit a frame: as many whole items as it holds; one that is too large alone is spilled."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
 from gateway.wire.answers import Item, MemoryItem, MessageItem, Page, SessionItem, milliseconds
 from gateway.wire.events import DoneReason
 from gateway.wire.limits import FRAME_TARGET_BYTES
-from storage.records import Memory, Message, Session
+from storage.records import Memory, Message, Room, Session
 from storage.records import Page as StoredPage
 
 Row = TypeVar("Row")
@@ -15,35 +15,23 @@ Row = TypeVar("Row")
 async def fitting_page(
     command_id: str,
     *,
-    limit: int,
-    read: Callable[[int], Awaitable[StoredPage[Row]]],
+    read: Callable[[Room[Row]], Awaitable[StoredPage[Row]]],
     item: Callable[[Row], Item],
 ) -> Page:
     """Return the page that answers a command, cut to whole items of about 8 KB, at least one.
 
     Args:
         command_id: the command's id.
-        limit: how many items were asked for.
-        read: reads that many rows; called again with fewer when they do not fit, so that the page's
-            cursor stands behind its last item.
-        item: makes the wire's item of a row.
+        read: reads the rows that have room.
+        item: makes the wire's item of a row; called on other threads too.
     """
-    rows = await read(limit)
-    items = [item(row) for row in rows.items]
-    fitting = _how_many_fit(items)
-    if fitting < len(items):
-        rows = await read(fitting)
-        items = [item(row) for row in rows.items]
-    return Page(id=command_id, items=tuple(items), next=rows.next)
+    room: Room[Row] = Room(max_bytes=FRAME_TARGET_BYTES, size=lambda row: _bytes_of(item(row)))
+    rows = await read(room)
+    return Page(id=command_id, items=tuple(map(item, rows.items)), next=rows.next)
 
 
-def _how_many_fit(items: Sequence[Item]) -> int:
-    room = FRAME_TARGET_BYTES
-    for count, item in enumerate(items):
-        room -= len(item.model_dump_json(exclude_none=True).encode())
-        if room < 0:
-            return max(count, 1)
-    return len(items)
+def _bytes_of(item: Item) -> int:
+    return len(item.model_dump_json(exclude_none=True).encode())
 
 
 def message_item(message: Message) -> MessageItem:

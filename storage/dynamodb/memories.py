@@ -9,8 +9,10 @@ from storage.dynamodb.client import Item
 from storage.dynamodb.expressions import text
 from storage.dynamodb.items import memory_of
 from storage.dynamodb.keys import MEMORIES, Key, OwnerKeys
+from storage.dynamodb.paging import page_of
 from storage.dynamodb.table import DataTable
-from storage.records import Memory, Owner, Page
+from storage.paging import OpenPage
+from storage.records import Memory, Owner, Page, Room
 
 _AT_ONCE: Final = 100
 _MOST: Final = 1000
@@ -27,24 +29,17 @@ class DynamoMemories:
         self._keys = OwnerKeys(owner)
         self._table = table
 
-    async def page(self, *, before: str | None, limit: int) -> Page[Memory]:
+    async def page(
+        self, *, before: str | None, limit: int, room: Room[Memory] | None = None
+    ) -> Page[Memory]:
         """Return one page; see `Memories.page`."""
         start = None
         if before is not None:
             _, memory_id = cursors.decode(before, (float, str), *self._scope)
             start = self._keys.memory(memory_id)
-        memories: list[Memory] = []
-        async with aclosing(self._newest(start, at_once=limit + 1)) as found:
-            async for item in found:
-                memories.append(memory_of(item))
-                if len(memories) > limit:
-                    break
-        more = len(memories) > limit
-        last = memories[limit - 1] if more else None
-        following = (
-            cursors.encode((last.created_at, last.memory_id), *self._scope) if last else None
-        )
-        return Page(items=tuple(memories[:limit]), next=following)
+        found = self._newest(start, at_once=limit + 1)
+        page = OpenPage(limit, room, *self._scope)
+        return await page_of(found, page, memory_of, lambda each: (each.created_at, each.memory_id))
 
     async def newest(self, *, max_bytes: int) -> Sequence[Memory]:
         """Return the newest that fit; see `Memories.newest`."""

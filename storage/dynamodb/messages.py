@@ -2,22 +2,25 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
 from storage import cursors
 from storage.dynamodb.client import Item
 from storage.dynamodb.contents import Contents, size_of
 from storage.dynamodb.expressions import text
+from storage.dynamodb.items import message_of
 from storage.dynamodb.keys import MESSAGES, Key, OwnerKeys, key
 from storage.dynamodb.table import DataTable
 from storage.dynamodb.tables import PARTITION_KEY, SORT_KEY
-from storage.records import Message, Owner, Page
+from storage.paging import OpenPage
+from storage.records import Message, Owner, Page, Room
 
 _END: Final = "$"
 """Comes right after `#`: `MESSAGE$` is after every message, `MESSAGE#id$` after its replies."""
 
-_TURNS_AT_ONCE: Final = 24
-"""Items of one request for the turns before a message; most conversations end before, or the bytes do."""
+_AT_ONCE: Final = 24
+"""Items of one request; most conversations end before, or the bytes of a page or a prompt do."""
 
 
 class DynamoMessages:
@@ -37,7 +40,14 @@ class DynamoMessages:
         item = place and await self._table.get(key(place["in"]["S"], place["at"]["S"]))
         return (await self._contents.messages_of([item]))[0] if item else None
 
-    async def page(self, session_id: str, *, before: str | None, limit: int) -> Page[Message]:
+    async def page(
+        self,
+        session_id: str,
+        *,
+        before: str | None,
+        limit: int,
+        room: Room[Message] | None = None,
+    ) -> Page[Message]:
         """Return one page; see `Messages.page`."""
         scope = (*self._scope, session_id)
         partition = self._keys.session_partition(session_id)
@@ -48,16 +58,16 @@ class DynamoMessages:
             if reply:
                 start = self._keys.reply(session_id, question, reply)
                 answered = question
-        items: list[Item] = []
-        async with aclosing(self._shown(start, answered, at_once=limit + 1)) as found:
+        page, items = OpenPage(limit, room, *scope), list[Item]()
+        at_once = min(limit + 1, _AT_ONCE)
+        async with aclosing(self._shown(start, answered, at_once=at_once)) as found:
             async for item in found:
-                items.append(item)
-                if len(items) > limit:
+                message = message_of(item)
+                apart = size_of(item) if "blob" in item else 0
+                if not page.takes(message, _position(message), apart=apart):
                     break
-        more = len(items) > limit
-        shown = await self._contents.messages_of(items[:limit])
-        following = cursors.encode(_position(shown[-1]), *scope) if more else None
-        return Page(items=shown, next=following)
+                items.append(item)
+        return replace(page.close(), items=await self._contents.messages_of(items))
 
     async def turns_before(self, message_id: str, *, max_bytes: int) -> Sequence[Message]:
         """Return the turns before a user message; see `Messages.turns_before`."""
@@ -68,7 +78,7 @@ class DynamoMessages:
         fitting: list[Item] = []
         turn: list[Item] = []
         start = key(place["in"]["S"], question)
-        async with aclosing(self._shown(start, None, at_once=_TURNS_AT_ONCE)) as found:
+        async with aclosing(self._shown(start, None, at_once=_AT_ONCE)) as found:
             async for item in found:
                 turn.append(item)
                 if _is_reply(item):

@@ -1,17 +1,17 @@
 """One owner's conversations, in DynamoDB."""
 
-from contextlib import aclosing
-
 from storage import cursors
 from storage.dynamodb.client import ConditionFailedError
 from storage.dynamodb.expressions import number, text
 from storage.dynamodb.forget import Forgetting
 from storage.dynamodb.items import session_of
 from storage.dynamodb.keys import OwnerKeys
+from storage.dynamodb.paging import page_of
 from storage.dynamodb.session_runs import STANDS, stands
 from storage.dynamodb.table import DataTable
 from storage.dynamodb.tables import SESSIONS_INDEX, SESSIONS_OF, UPDATED_AT
-from storage.records import Owner, Page, Session
+from storage.paging import OpenPage
+from storage.records import Owner, Page, Room, Session
 
 
 class DynamoSessions:
@@ -36,7 +36,9 @@ class DynamoSessions:
         item = await self._table.get(self._keys.session(session_id))
         return session_of(item) if item is not None and stands(item) else None
 
-    async def page(self, *, before: str | None, limit: int) -> Page[Session]:
+    async def page(
+        self, *, before: str | None, limit: int, room: Room[Session] | None = None
+    ) -> Page[Session]:
         """Return one page; see `Sessions.page`.
 
         It is read from an index, which may miss what happened in this second.
@@ -57,17 +59,10 @@ class DynamoSessions:
             start=start,
             limit=limit + 1,
         )
-        sessions: list[Session] = []
-        async with aclosing(indexed):
-            async for item in indexed:
-                sessions.append(session_of(item))
-                if len(sessions) > limit:
-                    break
-        last = sessions[limit - 1] if len(sessions) > limit else None
-        following = (
-            cursors.encode((last.updated_at, last.session_id), *self._scope) if last else None
+        page = OpenPage(limit, room, *self._scope)
+        return await page_of(
+            indexed, page, session_of, lambda each: (each.updated_at, each.session_id)
         )
-        return Page(items=tuple(sessions[:limit]), next=following)
 
     async def rename(self, session_id: str, title: str) -> Session | None:
         """Set the title; see `Sessions.rename`."""

@@ -4,7 +4,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from storage import cursors
-from storage.records import Memory, Owner, Page
+from storage.paging import OpenPage
+from storage.records import Memory, Owner, Page, Room
 from storage.sqlite.paging import page_of
 from storage.sqlite.rows import Key, key_of, memory_of
 from storage.sqlite.threads import Reader, Writer
@@ -31,14 +32,19 @@ class SqliteMemories:
         self._reader = reader
         self._writer = writer
 
-    async def page(self, *, before: str | None, limit: int) -> Page[Memory]:
+    async def page(
+        self, *, before: str | None, limit: int, room: Room[Memory] | None = None
+    ) -> Page[Memory]:
         """Return one page; see `Memories.page`."""
         scope = ("memories", *self._key)
         after = _NEWEST if before is None else cursors.decode(before, (float, str), *scope)
-        rows = await self._reader.call(
-            lambda connection: connection.execute(_PAGE, (*self._key, *after, limit + 1)).fetchall()
+        values = (*self._key, *after, limit + 1)
+        page = OpenPage(limit, room, *scope)
+        return await self._reader.call(
+            lambda connection: page_of(
+                connection.execute(_PAGE, values), page, memory_of, ("created_at", "memory_id")
+            )
         )
-        return page_of(rows, limit, memory_of, ("created_at", "memory_id"), scope)
 
     async def newest(self, *, max_bytes: int) -> Sequence[Memory]:
         """Return the newest that fit; see `Memories.newest`."""

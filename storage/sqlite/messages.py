@@ -10,7 +10,8 @@ from itertools import groupby
 from operator import itemgetter
 
 from storage import cursors
-from storage.records import Message, Owner, Page
+from storage.paging import OpenPage
+from storage.records import Message, Owner, Page, Room
 from storage.sqlite.paging import page_of
 from storage.sqlite.rows import Key, key_of, message_of
 from storage.sqlite.threads import Reader
@@ -49,16 +50,24 @@ class SqliteMessages:
             lambda connection: get_message(connection, self._key, message_id)
         )
 
-    async def page(self, session_id: str, *, before: str | None, limit: int) -> Page[Message]:
+    async def page(
+        self,
+        session_id: str,
+        *,
+        before: str | None,
+        limit: int,
+        room: Room[Message] | None = None,
+    ) -> Page[Message]:
         """Return one page; see `Messages.page`."""
         scope = ("messages", *self._key, session_id)
         after = _END if before is None else cursors.decode(before, (int, int), *scope)
-        rows = await self._reader.call(
-            lambda connection: connection.execute(
-                _PAGE, (*self._key, session_id, *after, limit + 1)
-            ).fetchall()
+        values = (*self._key, session_id, *after, limit + 1)
+        page = OpenPage(limit, room, *scope)
+        return await self._reader.call(
+            lambda connection: page_of(
+                connection.execute(_PAGE, values), page, message_of, ("turn", "version")
+            )
         )
-        return page_of(rows, limit, message_of, ("turn", "version"), scope)
 
     async def turns_before(self, message_id: str, *, max_bytes: int) -> Sequence[Message]:
         """Return the turns before a user message; see `Messages.turns_before`."""

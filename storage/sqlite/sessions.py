@@ -4,7 +4,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 
 from storage import cursors
-from storage.records import Owner, Page, Session
+from storage.paging import OpenPage
+from storage.records import Owner, Page, Room, Session
 from storage.sqlite import log_format
 from storage.sqlite.paging import page_of
 from storage.sqlite.rows import Key, key_of, session_of
@@ -69,14 +70,19 @@ class SqliteSessions:
         """Return the session, or `None`."""
         return await self._reader.call(lambda connection: _get(connection, self._key, session_id))
 
-    async def page(self, *, before: str | None, limit: int) -> Page[Session]:
+    async def page(
+        self, *, before: str | None, limit: int, room: Room[Session] | None = None
+    ) -> Page[Session]:
         """Return one page; see `Sessions.page`."""
         scope = ("sessions", *self._key)
         after = _NEWEST if before is None else cursors.decode(before, (float, str), *scope)
-        rows = await self._reader.call(
-            lambda connection: connection.execute(_PAGE, (*self._key, *after, limit + 1)).fetchall()
+        values = (*self._key, *after, limit + 1)
+        page = OpenPage(limit, room, *scope)
+        return await self._reader.call(
+            lambda connection: page_of(
+                connection.execute(_PAGE, values), page, session_of, ("updated_at", "session_id")
+            )
         )
-        return page_of(rows, limit, session_of, ("updated_at", "session_id"), scope)
 
     async def rename(self, session_id: str, title: str) -> Session | None:
         """Set the title; see `Sessions.rename`."""

@@ -19,6 +19,7 @@ from storage.errors import (
     StorageUnavailableError,
     UnstorableTextError,
 )
+from storage.paging import OpenPage
 from storage.records import (
     MAX_QUEUED_RUNS,
     MAX_READERS,
@@ -37,6 +38,7 @@ from storage.records import (
     Page,
     Payload,
     Refused,
+    Room,
     Run,
     RunReader,
     Session,
@@ -138,19 +140,23 @@ class _OfOwner:
         return [row for (owner, _), row in rows.items() if owner == self._owner]
 
     def _page(
-        self, rows: Sequence[tuple[float, str, T]], before: str | None, limit: int, *scope: str
+        self,
+        rows: Sequence[tuple[float, str, T]],
+        before: str | None,
+        limit: int,
+        room: Room[T] | None,
+        *scope: str,
     ) -> Page[T]:
         """Return a page of rows that stand newest first, each with its place."""
         scope = (*scope, self._owner.tenant_id, self._owner.user_id)
         if before is not None:
-            at, name = cursors.decode(before, (float, str), *scope)
-            rows = [row for row in rows if (row[0], row[1]) < (at, name)]
-        shown, more = rows[:limit], len(rows) > limit
-        position = (shown[-1][0], shown[-1][1]) if more else None
-        return Page(
-            items=tuple(row for _, _, row in shown),
-            next=cursors.encode(position, *scope) if position else None,
-        )
+            start = cursors.decode(before, (float, str), *scope)
+            rows = [row for row in rows if (row[0], row[1]) < start]
+        page = OpenPage(limit, room, *scope)
+        for at, name, row in rows:
+            if not page.takes(row, (at, name)):
+                break
+        return page.close()
 
 
 def _storable(text: str) -> str:
@@ -171,10 +177,12 @@ class _Sessions(_OfOwner):
         return replace(session, active_run=line[0] if line else None)
 
     @_gives_way
-    async def page(self, *, before: str | None, limit: int) -> Page[Session]:
+    async def page(
+        self, *, before: str | None, limit: int, room: Room[Session] | None = None
+    ) -> Page[Session]:
         mine = self._mine(self._backend.sessions)
         rows = sorted(((each.updated_at, each.session_id, each) for each in mine), reverse=True)
-        return self._page(rows, before, limit, "sessions")
+        return self._page(rows, before, limit, room, "sessions")
 
     @_gives_way
     async def rename(self, session_id: str, title: str) -> Session | None:
@@ -208,12 +216,19 @@ class _Messages(_OfOwner):
         return self._backend.messages.get(self._key(message_id))
 
     @_gives_way
-    async def page(self, session_id: str, *, before: str | None, limit: int) -> Page[Message]:
+    async def page(
+        self,
+        session_id: str,
+        *,
+        before: str | None,
+        limit: int,
+        room: Room[Message] | None = None,
+    ) -> Page[Message]:
         rows: list[tuple[float, str, Message]] = []
         for number, (asked, replies) in enumerate(self._turns(session_id)):
             rows.append((float(number), "", asked))
             rows += [(float(number), reply.message_id, reply) for reply in replies[-1:]]
-        return self._page(rows[::-1], before, limit, "messages", session_id)
+        return self._page(rows[::-1], before, limit, room, "messages", session_id)
 
     @_gives_way
     async def turns_before(self, message_id: str, *, max_bytes: int) -> Sequence[Message]:
@@ -246,10 +261,12 @@ def _message_id(message: Message) -> str:
 
 class _Memories(_OfOwner):
     @_gives_way
-    async def page(self, *, before: str | None, limit: int) -> Page[Memory]:
+    async def page(
+        self, *, before: str | None, limit: int, room: Room[Memory] | None = None
+    ) -> Page[Memory]:
         mine = enumerate(self._mine(self._backend.memories))
         rows = [(float(number), "", memory) for number, memory in mine]
-        return self._page(rows[::-1], before, limit, "memories")
+        return self._page(rows[::-1], before, limit, room, "memories")
 
     @_gives_way
     async def newest(self, *, max_bytes: int) -> Sequence[Memory]:

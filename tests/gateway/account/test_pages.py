@@ -1,6 +1,6 @@
 """Pages of whole items, as many as fit a frame."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from gateway.account.pages import fitting_page, memory_item, message_item, session_item
 from gateway.wire.answers import MemoryItem, MessageItem, SessionItem
 from gateway.wire.limits import FRAME_TARGET_BYTES, SPILL_ABOVE_BYTES
-from storage.records import Memory, Message, Page, Session
+from storage import cursors
+from storage.paging import OpenPage
+from storage.records import Memory, Message, Page, Room, Session
 
 OVERHEAD = 200
 """What one item of an empty memory takes, and more."""
@@ -19,11 +21,11 @@ OVERHEAD = 200
 
 @dataclass
 class Rows:
-    """A list in pages; a cursor is the number of rows before it."""
+    """A list in pages; a cursor is the number of the row before it."""
 
     sizes: list[int]
-    asked: list[int] = field(default_factory=list)
     character: str = "x"
+    read: int = 0
 
     def memory(self, number: int) -> Memory:
         return Memory(
@@ -34,15 +36,14 @@ class Rows:
             message_id="q",
         )
 
-    async def page(self, before: str | None, limit: int) -> Page[Memory]:
-        self.asked.append(limit)
-        start = int(before or 0)
-        numbers = range(start, min(start + limit, len(self.sizes)))
-        end = numbers.stop
-        return Page(
-            items=tuple(map(self.memory, numbers)),
-            next=str(end) if end < len(self.sizes) else None,
-        )
+    async def page(self, before: str | None, limit: int, room: Room[Memory]) -> Page[Memory]:
+        start = cursors.decode(before, (int, int))[0] + 1 if before else 0
+        page = OpenPage(limit, room)
+        for number in range(start, len(self.sizes)):
+            self.read += 1
+            if not page.takes(self.memory(number), (number, 0)):
+                break
+        return page.close()
 
     async def read_all(self, limit: int) -> list[list[str]]:
         """Follow the cursors to the end; return the ids of each page."""
@@ -50,7 +51,7 @@ class Rows:
         before: str | None = None
         while True:
             page = await fitting_page(
-                "c1", limit=limit, read=partial(self.page, before), item=memory_item
+                "c1", read=partial(self.page, before, limit), item=memory_item
             )
             pages.append([item.memory_id for item in page.items if isinstance(item, MemoryItem)])
             frame = page.encode()
@@ -61,13 +62,17 @@ class Rows:
 
 
 async def test_what_fits_is_one_page() -> None:
-    rows = Rows([10] * 5)
-    assert await rows.read_all(20) == [["m0", "m1", "m2", "m3", "m4"]]
-    assert rows.asked == [20]
+    assert await Rows([10] * 5).read_all(20) == [["m0", "m1", "m2", "m3", "m4"]]
 
 
 async def test_a_page_is_cut_between_items_and_goes_on_behind_the_last() -> None:
     assert await Rows([3_000] * 5).read_all(20) == [["m0", "m1"], ["m2", "m3"], ["m4"]]
+
+
+async def test_what_does_not_fit_is_not_read() -> None:
+    rows = Rows([3_000] * 50)
+    await fitting_page("c1", read=partial(rows.page, None, 20), item=memory_item)
+    assert rows.read == 3
 
 
 async def test_a_single_large_item_is_a_page_of_its_own() -> None:
@@ -84,9 +89,7 @@ async def test_size_counts_bytes_not_characters() -> None:
 
 
 async def test_an_empty_list_is_an_empty_page() -> None:
-    page = await fitting_page(
-        "c1", limit=20, read=lambda limit: Rows([]).page(None, limit), item=memory_item
-    )
+    page = await fitting_page("c1", read=partial(Rows([]).page, None, 20), item=memory_item)
     assert (page.id, page.items, page.next) == ("c1", (), None)
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from storage.errors import InvalidCursorError, NotRunOwnerError
-from storage.records import Refused
+from storage.records import Memory, Message, Refused, Room, Session
 from storage.repositories import Store
 from storage.ttl import TOMBSTONE
 from tests.storage.samples import (
@@ -101,6 +101,55 @@ async def test_a_reply_that_is_regenerated_between_two_pages_breaks_no_page(stor
 
     rest = await messages.page("session-1", before=first.next, limit=10)
     assert [each.message_id for each in rest.items] == ids[1:]
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "pages"),
+    [
+        (100, [["three", "33", "two", "22", "one", "1"]]),
+        (10, [["three", "33", "two"], ["22", "one", "1"]]),
+        (8, [["three", "33"], ["two", "22", "one"], ["1"]]),
+        (3, [["three"], ["33"], ["two"], ["22"], ["one"], ["1"]]),
+        (0, [["three"], ["33"], ["two"], ["22"], ["one"], ["1"]]),
+    ],
+)
+async def test_a_page_of_messages_ends_where_its_room_does(
+    store: Store, max_bytes: int, pages: list[list[str]]
+) -> None:
+    for number, (asked, answered) in enumerate([("1", "one"), ("22", "two"), ("33", "three")]):
+        question = send(f"{number}", new=number == 0, at=NOW + number, content=asked)
+        await finished(store, question, at=NOW + number, content=answered)
+    room: Room[Message] = Room(max_bytes=max_bytes, size=lambda message: len(message.content))
+    messages = store.of(ANNA).messages
+
+    found: list[list[str]] = []
+    before, is_first = None, True
+    while before is not None or is_first:
+        page = await messages.page("session-1", before=before, limit=10, room=room)
+        found.append([message.content for message in page.items])
+        before, is_first = page.next, False
+    assert found == pages
+    both = await messages.page("session-1", before=None, limit=2, room=room)
+    assert len(both.items) <= 2
+    assert both.next is not None
+
+
+async def test_pages_of_sessions_and_memories_end_where_their_room_does(store: Store) -> None:
+    for number, name in enumerate(["a1", "b2", "c3"]):
+        question = send(name, session_id=name, new=True, at=NOW + number)
+        await finished(store, question, at=NOW + number, memories=(name,))
+    mine = store.of(ANNA)
+    names: Room[Session] = Room(max_bytes=5, size=lambda session: len(session.session_id))
+    sessions = await mine.sessions.page(before=None, limit=9, room=names)
+    values: Room[Memory] = Room(max_bytes=5, size=lambda memory: len(memory.value))
+    memories = await mine.memories.page(before=None, limit=9, room=values)
+
+    assert [session.session_id for session in sessions.items] == ["c3", "b2"]
+    assert [memory.value for memory in memories.items] == ["c3", "b2"]
+    (rest,) = (await mine.sessions.page(before=sessions.next, limit=9, room=names)).items
+    assert rest.session_id == "a1"
+    (last,) = (await mine.memories.page(before=memories.next, limit=9, room=values)).items
+    assert last.value == "a1"
 
 
 async def test_the_history_of_an_unknown_session_is_empty(store: Store) -> None:

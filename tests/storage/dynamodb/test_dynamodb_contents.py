@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from storage.dynamodb.contents import MAX_INLINE
-from storage.records import Duplicate, Refused
+from storage.records import Duplicate, Message, Refused, Room
 from tests.engines.processes import Engine
 from tests.storage.dynamodb.stores import Faulty, faulty_store
 from tests.storage.samples import NOW, accept, completion, finished, running, send
@@ -83,6 +83,19 @@ async def test_large_texts_count_with_their_size(faulty: Faulty) -> None:
     assert small < 200
     assert len(await turns("question-c", max_bytes=100_000 + small)) == 2
     assert len(await turns("question-c", max_bytes=100_001 + small)) == 4
+
+
+async def test_a_page_does_not_fetch_a_large_text_that_has_no_room(
+    faulty: Faulty, blobs: Blobs
+) -> None:
+    await finished(faulty.store, send(new=True, content="x" * 100_000), content="kept")
+    room: Room[Message] = Room(max_bytes=8_000, size=lambda message: len(message.content))
+    for path in blobs.made():
+        path.unlink()  # which a fetch would complain of
+
+    page = await faulty.mine.messages.page("session-1", before=None, limit=5, room=room)
+    assert [each.content for each in page.items] == ["kept"]
+    assert page.next is not None
 
 
 async def test_what_is_refused_leaves_no_text(faulty: Faulty, blobs: Blobs) -> None:
