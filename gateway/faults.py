@@ -49,6 +49,11 @@ def wire_error(error: Exception) -> wire.WireError:
     return wire.InternalError()
 
 
+def cause_of(error: Exception) -> str:
+    """Return what a log may say of why somebody was refused: nothing that came from outside."""
+    return str(error) if isinstance(error, IdentityError) else type(error).__name__
+
+
 def _said(error: Exception) -> str:
     """Return the kind of an error and its text, which in these trees holds a code at most."""
     return f"{type(error).__name__}: {error}".removesuffix(": ")

@@ -1,5 +1,6 @@
 """The FastAPI app: routers, headers that every answer carries, and one body for every error."""
 
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -8,7 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from gateway.faults import http_status, wire_error
+from gateway.faults import cause_of, http_status, wire_error
 from gateway.wire.answers import http_error
 from gateway.wire.errors import BadRequestError, NotFoundError, WireError
 
@@ -18,6 +19,8 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
+
+log = logging.getLogger(__name__)
 
 
 def make_http_app(routers: Sequence[APIRouter], *, origins: Sequence[str]) -> FastAPI:
@@ -50,7 +53,7 @@ async def _answer(
     try:
         response = await call_next(request)
     except Exception as exc:  # noqa: BLE001 - the host's last line of defence; logs the trace
-        response = error_response(wire_error(exc))
+        response = _error_response(wire_error(exc), cause=cause_of(exc))
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     return response
@@ -59,14 +62,17 @@ async def _answer(
 async def _refuse(_: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         told = NotFoundError() if error.status_code in {404, 405} else BadRequestError()
-        return error_response(told, status=error.status_code)
-    return error_response(wire_error(error))
+        return _error_response(told, cause=None, status=error.status_code)
+    return _error_response(wire_error(error), cause=cause_of(error))
 
 
-def error_response(error: WireError, *, status: int | None = None) -> Response:
-    """Return the HTTP answer that tells of an error."""
+def _error_response(error: WireError, *, cause: str | None, status: int | None = None) -> Response:
+    """Return the HTTP answer that tells of an error, and note why; not that there is no such path."""
+    request_id = secrets.token_hex(8)
+    if cause is not None:
+        log.info("refused", extra={"request_id": request_id, "code": error.code, "cause": cause})
     return JSONResponse(
-        http_error(error, request_id=secrets.token_hex(8)),
+        http_error(error, request_id=request_id),
         status_code=status or http_status(error),
         headers={"Cache-Control": "no-store"},
     )

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from gateway.faults import http_status, wire_error
+from gateway.faults import cause_of, http_status, wire_error
 from gateway.identity import errors as identity
 from gateway.identity.errors import Flaw
 from gateway.wire import errors as wire
@@ -100,6 +100,21 @@ def test_what_a_client_causes_is_no_error_of_the_log(
     with caplog.at_level(logging.DEBUG):
         wire_error(error)
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (identity.TokenInvalidError(Flaw.SIGNATURE), "credential refused: signature"),
+        (identity.OriginDeniedError("no Origin"), "no Origin"),
+        (wire.RateLimitedError(), "RateLimitedError"),
+        (storage.StorageUnavailableError(SECRET), "StorageUnavailableError"),
+        (ValueError(SECRET), "ValueError"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_what_a_log_may_say_of_the_cause(error: Exception, cause: str) -> None:
+    assert cause_of(error) == cause
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,10 @@ from typing import Any, Final
 
 from gateway.aws_settings import read_aws_settings
 from gateway.bootstrap.door import make_admission, make_door_verifier, open_client, open_door
-from gateway.faults import http_status, wire_error
+from gateway.faults import cause_of, http_status, wire_error
 from gateway.hosts.aws.events import Event, handshake_of
 from gateway.hosts.aws.warm import Kept, run
 from gateway.identity.admission import Admission, Admitted
-from gateway.identity.errors import IdentityError
 from gateway.identity.verifier import TokenVerifier
 from gateway.telemetry import set_up_logs
 
@@ -64,6 +63,5 @@ def _welcome(admitted: Admitted) -> dict[str, Any]:
 
 def _refusal(error: Exception) -> dict[str, Any]:
     told = wire_error(error)
-    cause = str(error) if isinstance(error, IdentityError) else type(error).__name__
-    log.info("refused", extra={"code": told.code, "cause": cause})
+    log.info("refused", extra={"code": told.code, "cause": cause_of(error)})
     return {"statusCode": http_status(told)}

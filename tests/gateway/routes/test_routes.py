@@ -1,5 +1,6 @@
 """The HTTP side of a running host: what every answer carries, and who gets what."""
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from html.parser import HTMLParser
 from unittest.mock import patch
@@ -249,6 +250,20 @@ async def test_no_ticket_without_a_good_token(
     named = {name: value.format(**known) for name, value in headers.items()}
     answered = await host.http("POST", "/v1/tickets", headers=named)
     assert (answered.status, error_of(answered)) == (401, code)
+
+
+async def test_a_refusal_leaves_a_line_that_says_why(
+    host: LocalHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = f"{host.token()[:-8]}AAAAAAAA"
+    with caplog.at_level(logging.INFO):
+        headers = {"Authorization": f"Bearer {token}"}
+        answered = await host.http("POST", "/v1/tickets?secret=1", headers=headers)
+    (line,) = [vars(record) for record in caplog.records if record.message == "refused"]
+    assert (line["code"], line["cause"]) == ("auth.invalid", "credential refused: signature")
+    assert line["request_id"] == orjson.loads(answered.body)["error"]["request_id"]
+    for hidden in (token, "secret"):
+        assert hidden not in str(line)
 
 
 async def test_a_ticket_is_never_cached_and_never_the_same(host: LocalHost) -> None:
