@@ -13,7 +13,7 @@ from typing import Literal
 
 from gateway.account.account import Account
 from gateway.account.pages import message_item
-from gateway.faults import wire_error
+from gateway.faults import cause_of, wire_error
 from gateway.frames.spill import Spill
 from gateway.identity.admission import Admission, Admitted, Handshake
 from gateway.identity.principal import AUTH_GRACE_S
@@ -37,7 +37,6 @@ from gateway.wire.errors import (
     WireError,
 )
 from gateway.wire.limits import COMMAND_BYTES, SPILL_ABOVE_BYTES
-from storage import ttl
 from storage.keys import IdSource
 from storage.records import MAX_QUEUED_RUNS, Connection, Owner, Run
 from storage.repositories import Store
@@ -103,31 +102,34 @@ class Gateway:
         """Judge a handshake. Nothing is posted: a connection is silent until its first command.
 
         Raises:
-            IdentityError: refuse it with its `status`.
-            StorageUnavailableError: refuse it with 503.
+            IdentityError, WireError, StorageUnavailableError: refuse it; see `gateway.faults`.
         """
         return await self._admission.admit(handshake)
 
-    async def message(self, connection: Connection, frame: str | bytes) -> Handled:
+    async def message(
+        self, connection: Connection, frame: str | bytes, *, refusal: WireError | None = None
+    ) -> Handled:
         """Carry out one command and post its answers. Never raises for what a client can cause.
 
         Args:
             connection: the record as the last handler left it.
             frame: one text message; `bytes` stand for a binary one, which is refused.
+            refusal: why the host does not have it carried out; its client is told.
         """
         began = time.perf_counter()
         command: commands.AnyCommand | None = None
         error: WireError | None = None
+        cause: str | None = None
         try:
             command = commands.decode(frame)
-            self._check_identity(connection, command)
+            self._check(connection, command, refusal)
             connection = await self._carry_out(connection, command)
         except GoneError:
             pass
         except Exception as exc:  # noqa: BLE001 - the handler's last line of defence; logs the trace
-            error = wire_error(exc)
+            error, cause = wire_error(exc), cause_of(exc)
             await self._refuse(connection, command, frame, error)
-        _report(connection, command, error, time.perf_counter() - began)
+        _report(connection, command, error, cause, time.perf_counter() - began)
         return Handled(connection=connection, error=error)
 
     async def disconnect(self, connection_id: str) -> None:
@@ -141,7 +143,11 @@ class Gateway:
 
     # Commands
 
-    def _check_identity(self, connection: Connection, command: commands.AnyCommand) -> None:
+    def _check(
+        self, connection: Connection, command: commands.AnyCommand, refusal: WireError | None
+    ) -> None:
+        if refusal is not None:
+            raise refusal
         match command:
             case commands.Hello(token=str()) | commands.Ping():
                 return
@@ -269,8 +275,7 @@ class Gateway:
     ) -> None:
         frame = answer.encode()
         if len(frame) > SPILL_ABOVE_BYTES:
-            expires_at = self._clock() + ttl.DOWNLOAD_URL + ttl.MINUTE
-            ref = await self._spill.keep(owner, self._ids.new(), frame, expires_at=expires_at)
+            ref = await self._spill.keep_answer(owner, self._ids.new(), frame)
             frame = self._spill.announce(owner, ref, of=of, id=id, run_id=run_id)
         await self._post_frame(connection, frame)
 
@@ -309,6 +314,7 @@ def _report(
     connection: Connection,
     command: commands.AnyCommand | None,
     error: WireError | None,
+    cause: str | None,
     seconds: float,
 ) -> None:
     log.info(
@@ -319,6 +325,7 @@ def _report(
             "type": command.type if command else None,
             "id": getattr(command, "id", None),
             "code": error.code if error else None,
+            "cause": cause,
             "ms": round(seconds * 1e3, 2),
         },
     )

@@ -162,6 +162,10 @@ class Settings(BaseModel):
         8, ge=1, description="answers of one user waiting or under way at a time"
     )
     sockets: int = Field(10_000, ge=1, description="open sockets at a time")
+    user_sockets: int = Field(100, ge=1, description="open sockets of one user at a time")
+    user_commands: int = Field(
+        50, ge=1, description="commands of one user each second; four times as many at once"
+    )
     idle_s: Seconds = Field(600.0, description="a silent socket is closed after so long")
     lifetime_s: Seconds = Field(7200.0, description="every socket is closed after so long")
     heartbeat_s: Seconds = Field(25.0, description="how often clients are asked to ping")

@@ -13,6 +13,7 @@ from gateway.runs.live_runs import LiveRuns
 from gateway.runs.run_starter import RunStarter
 from gateway.runs.transport import Transport
 from gateway.settings import Settings
+from gateway.tenants.allowance import Allowance
 from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
 from gateway.turns.conversation import Conversation
@@ -30,7 +31,12 @@ from storage.repositories import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundation:
-    """What the handlers stand on, whichever the host."""
+    """What the handlers stand on, whichever the host.
+
+    Attributes:
+        set_aside: how many bytes each user may announce as uploads or have stored of long answers; `None`
+            for any number.
+    """
 
     settings: Settings
     store: Store
@@ -42,6 +48,7 @@ class Foundation:
     spill: Spill
     ids: IdSource
     clock: Callable[[], float]
+    set_aside: Allowance | None = None
 
 
 def make_live_runs(
@@ -122,7 +129,7 @@ def make_gateway(
         conversation=conversation,
         following=following,
         account=Account(store=store, clock=clock),
-        uploads=Uploads(store=store, blobs=blobs, ids=ids, clock=clock),
+        uploads=Uploads(store=store, blobs=blobs, ids=ids, clock=clock, set_aside=on.set_aside),
         live=on.live,
         transport=on.transport,
         spill=on.spill,

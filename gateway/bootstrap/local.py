@@ -21,9 +21,11 @@ from gateway.runs.local_finder import LocalFinder
 from gateway.runs.replay import Replayer
 from gateway.runs.transport import Transport
 from gateway.settings import Settings, SettingsError
+from gateway.tenants.allowance import Allowance
 from gateway.turns.generate import Generator
 from storage.blobs.files import FileBlobs, open_file_blobs
 from storage.keys import IdSource
+from storage.records import Owner
 from storage.sqlite.store import SqliteStore, open_store
 from streaming.models.chat_model import ChatModel
 
@@ -50,6 +52,8 @@ async def open_foundation(
     own_origins: frozenset[str],
     model: ChatModel | None = None,
     clock: Callable[[], float] = time.time,
+    allow: Callable[[Owner], None] = lambda owner: None,
+    set_aside: Allowance | None = None,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> LocalFoundation:
     """Open the embedded backend and everything that outlives a command.
@@ -61,6 +65,8 @@ async def open_foundation(
         own_origins: origins of the pages that the server itself shows.
         model: who answers, instead of the one that the settings name; the caller closes it.
         clock: Unix time in seconds.
+        allow: see `Admission`.
+        set_aside: see `Foundation`.
         random_bytes: a cryptographic source.
 
     Raises:
@@ -78,7 +84,7 @@ async def open_foundation(
     model = model or await open_model(settings, stack=stack)
 
     ids = IdSource(clock, random_bytes)
-    spill = Spill(store=store, blobs=blobs, clock=clock)
+    spill = Spill(store=store, blobs=blobs, clock=clock, set_aside=set_aside)
 
     live = make_live_runs(store=store, transport=transport, spill=spill, ids=ids, clock=clock)
     return LocalFoundation(
@@ -86,7 +92,9 @@ async def open_foundation(
         store=store,
         blobs=blobs,
         transport=transport,
-        admission=Admission(store=store, verifier=verifier, policy=policy, clock=clock),
+        admission=Admission(
+            store=store, verifier=verifier, policy=policy, clock=clock, allow=allow
+        ),
         live=live,
         finder=LocalFinder(
             store=store,
@@ -98,6 +106,7 @@ async def open_foundation(
         ids=ids,
         local_issuer=issuer,
         clock=clock,
+        set_aside=set_aside,
     )
 
 

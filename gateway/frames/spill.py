@@ -9,10 +9,12 @@ from typing import Literal
 
 import orjson
 
+from gateway.tenants.allowance import Allowance
 from gateway.wire.answers import Payload as PayloadAnswer
 from gateway.wire.answers import milliseconds
 from gateway.wire.events import content_delta
 from gateway.wire.limits import FRAME_TARGET_BYTES
+from storage import ttl
 from storage.blobs.blob_store import BlobStore
 from storage.errors import BlobMissingError
 from storage.keys import blob_key
@@ -27,12 +29,33 @@ class Spill:
         store: keeps who owns which blob.
         blobs: keeps the bodies.
         clock: Unix time in seconds.
+        set_aside: how many bytes of answers each user may have stored; `None` for any number.
     """
 
-    def __init__(self, *, store: Store, blobs: BlobStore, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        blobs: BlobStore,
+        clock: Callable[[], float],
+        set_aside: Allowance | None = None,
+    ) -> None:
         self._store = store
         self._blobs = blobs
         self._clock = clock
+        self._set_aside = set_aside
+
+    async def keep_answer(self, owner: Owner, payload_id: str, frame: bytes) -> BlobRef:
+        """Store the answer to a command for as long as the URL works that is signed for it now.
+
+        Raises:
+            RateLimitedError: the user has had too much stored lately.
+            StorageUnavailableError: see `keep`.
+        """
+        if self._set_aside is not None:
+            self._set_aside.take(owner, len(frame))
+        expires_at = self._clock() + ttl.DOWNLOAD_URL + ttl.MINUTE
+        return await self.keep(owner, payload_id, frame, expires_at=expires_at)
 
     async def keep(
         self, owner: Owner, payload_id: str, frame: bytes, *, expires_at: float

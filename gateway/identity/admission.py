@@ -16,7 +16,7 @@ from gateway.identity.handshake import (
 from gateway.identity.principal import Principal
 from gateway.identity.tickets import redeemed, ticket_hash, ticket_record, ticket_text
 from gateway.identity.verifier import TokenVerifier
-from storage.records import Connection, Ticket
+from storage.records import Connection, Owner, Ticket
 from storage.repositories import Connections, Tickets
 
 DENIED_MAX: Final = 100
@@ -72,6 +72,8 @@ class Admission:
         verifier: proves tokens.
         policy: what a handshake may look like.
         clock: Unix time in seconds.
+        allow: asked before a connection or a ticket is stored for a user; raises what that user is told
+            if it shall not be.
     """
 
     def __init__(
@@ -81,18 +83,21 @@ class Admission:
         verifier: TokenVerifier,
         policy: HandshakePolicy,
         clock: Callable[[], float],
+        allow: Callable[[Owner], None] = lambda owner: None,
     ) -> None:
         self._store = store
         self._verifier = verifier
         self._policy = policy
         self._clock = clock
+        self._allow = allow
         self._denied: set[str] = set()
 
     async def admit(self, handshake: Handshake) -> Admitted:
         """Judge a handshake and store its connection.
 
         Raises:
-            IdentityError: it is refused; `status` is the HTTP status to answer.
+            IdentityError: it is refused.
+            WireError: this user shall not have a connection now; see `allow`.
             StorageUnavailableError: the connection cannot be stored.
         """
         try:
@@ -110,6 +115,8 @@ class Admission:
             if not self._policy.admits_unidentified:
                 raise
             auth_expires_at = now
+        if principal is not None:
+            self._allow(principal.owner)
         connection = Connection(
             connection_id=handshake.connection_id,
             owner=principal.owner if principal else None,
@@ -150,10 +157,12 @@ class Admission:
 
         Raises:
             IdentityError: the token proves nothing.
+            WireError: this user shall not have a ticket now; see `allow`.
             StorageUnavailableError: the ticket cannot be stored.
         """
         now = self._clock()
         principal = await self._verifier.identify(token, now=now)
+        self._allow(principal.owner)
         text = ticket_text(random)
         ticket = ticket_record(text, principal, now=now)
         await self._store.tickets.issue(ticket)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from gateway.tenants.allowance import Allowance
 from gateway.tenants.tier import Tier
 from gateway.wire.answers import UploadReady, milliseconds
 from gateway.wire.commands import Upload
@@ -21,25 +22,36 @@ class Uploads:
         blobs: signs where its body goes.
         ids: makes their ids.
         clock: Unix time in seconds.
+        set_aside: how many bytes each user may announce; `None` for any number.
     """
 
     def __init__(
-        self, *, store: Store, blobs: BlobStore, ids: IdSource, clock: Callable[[], float]
+        self,
+        *,
+        store: Store,
+        blobs: BlobStore,
+        ids: IdSource,
+        clock: Callable[[], float],
+        set_aside: Allowance | None = None,
     ) -> None:
         self._store = store
         self._blobs = blobs
         self._ids = ids
         self._clock = clock
+        self._set_aside = set_aside
 
     async def prepare(self, owner: Owner, tier: Tier, command: Upload) -> UploadReady:
         """Reserve an upload and say where its body goes.
 
         Raises:
             PayloadTooLargeError: more than the tier allows.
+            RateLimitedError: the user has announced too much lately.
             StorageUnavailableError: it cannot be reserved.
         """
         if command.bytes > tier.content_bytes:
             raise PayloadTooLargeError
+        if self._set_aside is not None:
+            self._set_aside.take(owner, command.bytes)
         now, upload_id = self._clock(), self._ids.new()
         ref = BlobRef(key=blob_key(owner, upload_id), bytes=command.bytes, sha256=command.sha256)
         await self._store.of(owner).payloads.reserve(

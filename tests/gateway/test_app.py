@@ -19,7 +19,7 @@ from gateway.runs.replay import Expired
 from gateway.runs.transport import GoneError
 from gateway.tenants.tier import Tier
 from gateway.wire.answers import Page, UploadReady
-from gateway.wire.errors import BusyError, NotFoundError
+from gateway.wire.errors import BusyError, NotFoundError, RateLimitedError
 from gateway.wire.events import content_delta
 from gateway.wire.limits import MESSAGE_BYTES, SPILL_ABOVE_BYTES
 from storage.errors import StorageUnavailableError
@@ -592,6 +592,29 @@ async def test_a_command_leaves_one_line_without_its_text(
     assert (fields["connection_id"], fields["tenant_id"]) == ("c1", "acme")
     assert fields["ms"] >= 0
     assert "secret" not in str([vars(record) for record in caplog.records])
+
+
+async def test_a_refused_token_leaves_the_check_that_it_failed(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.admission.results["identify"] = TokenInvalidError(Flaw.AUDIENCE)
+    with caplog.at_level(logging.INFO):
+        await house.say(type="auth", id="a1", token="secret-token")
+        fields = reported(caplog)
+    assert (fields["code"], fields["cause"]) == ("auth.invalid", "credential refused: audience")
+    assert "secret" not in str([vars(record) for record in caplog.records])
+
+
+async def test_a_command_that_the_host_refuses_is_answered_and_not_carried_out(
+    house: House,
+) -> None:
+    frame = orjson.dumps({"type": "resume", "run_id": "r1", "after": 0}).decode()
+    refusal = RateLimitedError(retry_after_ms=5)
+    handled = await house.gateway.message(KNOWN, frame, refusal=refusal)
+    assert handled.error is refusal
+    told = {"code": "rate.limited", "run_id": "r1", "retry_after_ms": 5}
+    assert told.items() <= house.answer.items()
+    assert house.following.calls == []
 
 
 async def test_a_bad_frame_leaves_a_line_with_its_code(

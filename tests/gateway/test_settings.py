@@ -91,6 +91,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "content_bytes": ("10", 10),
     "live_runs": ("1", 1),
     "sockets": ("5", 5),
+    "user_sockets": ("5", 5),
+    "user_commands": ("5", 5),
     "idle_s": ("0.5", 0.5),
     "lifetime_s": ("60", 60.0),
     "heartbeat_s": ("1", 1.0),

@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 class Clocks:
     """Looks at every open socket each `sweep_s`. Runs until cancelled.
 
+    How old a socket is says the loop's clock, which no one sets; whether its token still is good, the time
+    of day.
+
     Args:
         sockets: the open ones.
         limits: how long what may last.
@@ -44,16 +47,17 @@ class Clocks:
 
     def _look_at(self, socket: OpenSocket, now: float, ticks: float) -> None:
         limits, connection = self._limits, socket.connection
-        if now >= connection.expires_at:
+        age_s = ticks - socket.opened_at
+        if age_s >= limits.lifetime_s:
             self._end(socket, CloseCode.AGE, "lifetime is over")
-        elif not socket.identified and now >= connection.opened_at + limits.identify_s:
+        elif not socket.identified and age_s >= limits.identify_s:
             error = AuthExpiredError() if connection.auth_expires_at else AuthRequiredError()
             self._end(socket, CloseCode.AUTH, "not identified", error)
         elif socket.identified and now >= connection.auth_expires_at + AUTH_GRACE_S:
             self._end(socket, CloseCode.AUTH, "token has expired", AuthExpiredError())
         elif ticks - socket.heard_at >= limits.idle_s:
             self._end(socket, CloseCode.IDLE, "idle")
-        elif not socket.told_to_go and now >= connection.expires_at - self._notice_s:
+        elif not socket.told_to_go and age_s >= limits.lifetime_s - self._notice_s:
             socket.told_to_go = True
             self._post(
                 socket,

@@ -23,7 +23,15 @@ class HostLimits:
         sweep_s: how often the clocks are looked at.
         unidentified: how many sockets without identity may be open.
         unidentified_per_address: the same for one address.
-        sockets: how many sockets may be open.
+        sockets: how many sockets may be open, those in the handshake among them.
+        sockets_per_user: the same for one user.
+        commands_per_s: how many commands a user may give each second, over all of his sockets. A
+            handshake and a ticket count as one.
+        commands_at_once: how many of them before that counts.
+        refusals: a socket is closed for its user's sake when so many more of its commands were refused for
+            that than carried out.
+        set_aside_bytes: how much a user may announce as uploads or have stored of long answers in the time
+            that an upload is kept; that much at once, too.
         backlog_bytes: unsent bytes above which a reader waits.
     """
 
@@ -38,4 +46,9 @@ class HostLimits:
     unidentified: int = 256
     unidentified_per_address: int = 8
     sockets: int = 10_000
+    sockets_per_user: int = 100
+    commands_per_s: float = 50.0
+    commands_at_once: int = 200
+    refusals: int = 200
+    set_aside_bytes: int = 67_108_864
     backlog_bytes: int = 65_536

@@ -37,8 +37,10 @@ from gateway.routes.tickets import tickets_router
 from gateway.runs.transport import GoneError
 from gateway.runs.unread import end_unread
 from gateway.settings import Settings, SettingsError
+from gateway.tenants.allowance import Allowance
 from gateway.wire.answers import GoAway, milliseconds
 from gateway.wire.errors import CloseCode
+from storage import ttl
 from storage.purge import purge_forever
 from streaming.models.chat_model import ChatModel
 
@@ -49,6 +51,9 @@ INTERRUPT_S = 5.0
 
 CLOSE_S = 2.0
 """How long sockets have for the closing handshake."""
+
+RESTART_S = 1.0
+"""How long background work that broke is left alone."""
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +80,8 @@ async def serve(
     Raises:
         SettingsError, UnusableDataError, LocalKeyError: it cannot start; the text is one line.
     """
-    limits = limits or HostLimits(
-        idle_s=settings.idle_s, lifetime_s=settings.lifetime_s, sockets=settings.sockets
-    )
+    limits = limits or _limits(settings)
+    commands = Allowance(burst=limits.commands_at_once, per_s=limits.commands_per_s)
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings))
         port: int = listener.getsockname()[1]
@@ -89,6 +93,10 @@ async def serve(
             own_origins=_own_origins(settings, port),
             model=model,
             clock=clock,
+            allow=commands.take,
+            set_aside=Allowance(
+                burst=limits.set_aside_bytes, per_s=limits.set_aside_bytes / ttl.UPLOAD
+            ),
         )
         runs = RunTasks(generate=foundation.generator.generate, live=foundation.live)
         recovery = make_recovery(foundation, starter=runs)
@@ -101,22 +109,21 @@ async def serve(
             ),
             sockets=sockets,
             limits=limits,
+            commands=commands,
             ids=foundation.ids,
             proxies=frozenset(settings.trusted_proxies),
         )
         await recovery.at_start(await foundation.store.unfinished())
-        _run_beside(stack, Clocks(sockets=sockets, limits=limits, clock=clock).run())
-        _run_beside(
+        run_beside(stack, Clocks(sockets=sockets, limits=limits, clock=clock).run)
+        run_beside(
             stack,
-            purge_forever(
+            lambda: purge_forever(
                 foundation.store, foundation.blobs, clock=clock, every_s=settings.purge_s
             ),
         )
         if settings.unread_run_s:
-            looking = end_unread(
-                foundation.live, after_s=settings.unread_run_s, every_s=limits.sweep_s
-            )
-            _run_beside(stack, looking)
+            after_s, every_s = settings.unread_run_s, limits.sweep_s
+            run_beside(stack, lambda: end_unread(foundation.live, after_s=after_s, every_s=every_s))
         wind_down = WindDown(
             upgrades=upgrades,
             sockets=sockets,
@@ -255,6 +262,17 @@ def _http_app(foundation: LocalFoundation, upgrades: Upgrades, port: int) -> Fas
     return make_http_app(routers, origins=settings.allowed_origins)
 
 
+def _limits(settings: Settings) -> HostLimits:
+    return HostLimits(
+        idle_s=settings.idle_s,
+        lifetime_s=settings.lifetime_s,
+        sockets=settings.sockets,
+        sockets_per_user=settings.user_sockets,
+        commands_per_s=settings.user_commands,
+        commands_at_once=4 * settings.user_commands,
+    )
+
+
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # Named, the protocol has asyncio switch off Nagle's algorithm as uvloop always does: a delta behind
@@ -299,9 +317,18 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _run_beside(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
-    """Run something until the stack unwinds."""
-    task = asyncio.create_task(work)
+def run_beside(stack: AsyncExitStack, work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Run something that never ends until the stack unwinds; begin it anew if it breaks."""
+
+    async def supervise() -> None:
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("background work broke")
+            await asyncio.sleep(RESTART_S)
+
+    task = asyncio.create_task(supervise())
 
     async def stop() -> None:
         task.cancel()

@@ -28,16 +28,20 @@ class OpenSocket:
         ws: the connection on the wire.
         connection: its record, as the last handler left it.
         address: where it comes from.
-        heard_at: when its last frame came, in seconds of the loop's clock.
+        opened_at: when it was let in, in seconds of the loop's clock.
+        heard_at: when its last frame came, in the same.
         bad_frames: how many bad frames came in a row.
+        refusals: how many more commands were refused for the rate of its user than carried out.
         told_to_go: whether it was sent `goaway`.
     """
 
     ws: ServerConnection
     connection: Connection
     address: str
+    opened_at: float
     heard_at: float
     bad_frames: int = 0
+    refusals: int = 0
     told_to_go: bool = False
 
     @property

@@ -7,6 +7,7 @@ on the same transport: no ASGI on the socket's path.
 import asyncio
 import http
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,13 +23,15 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from gateway.app import Gateway
-from gateway.faults import http_status, wire_error
+from gateway.faults import cause_of, http_status, wire_error
 from gateway.hosts.local.addresses import client_address
 from gateway.hosts.local.limits import HostLimits
 from gateway.hosts.local.sockets import OpenSocket, Sockets, close
-from gateway.identity.admission import Admitted, Handshake
+from gateway.identity.admission import Handshake
 from gateway.runs.transport import GoneError
+from gateway.tenants.allowance import Allowance
 from gateway.wire.answers import error_answer, http_error
+from gateway.wire.commands import Cancel, decode
 from gateway.wire.errors import (
     BadRequestError,
     CloseCode,
@@ -40,11 +43,15 @@ from gateway.wire.errors import (
 from gateway.wire.limits import BAD_FRAMES_IN_A_ROW, COMMAND_BYTES, MESSAGE_BYTES, SUBPROTOCOL
 from storage.errors import StorageError
 from storage.keys import IdSource
+from storage.records import Connection, Owner
 
 SOCKET_PATH = "/v1/ws"
 
 UNSENT_BYTES = 1_048_576
 """Far more than what a reader's backlog and a frame for each of its runs may come to."""
+
+COMMANDS_MAX = 8
+"""How many commands of one connection may be under way or wait for those before; then it is not read."""
 
 _JSON = "application/json"
 
@@ -61,6 +68,7 @@ class Upgrades:
         gateway: the handlers.
         sockets: where open ones are registered.
         limits: of the host.
+        commands: how many each user may give.
         ids: makes connection ids.
         proxies: addresses whose `X-Forwarded-For` counts.
     """
@@ -71,15 +79,19 @@ class Upgrades:
         gateway: Gateway,
         sockets: Sockets,
         limits: HostLimits,
+        commands: Allowance,
         ids: IdSource,
         proxies: frozenset[str],
     ) -> None:
         self._gateway = gateway
         self._sockets = sockets
         self._limits = limits
+        self._commands = commands
         self._ids = ids
         self._proxies = proxies
         self._draining = False
+        self._places: set[str] = set()
+        self._connections_of: Counter[Owner] = Counter()
         self.handler_tasks: set[asyncio.Task[None]] = set()
 
     # What uvicorn and websockets call
@@ -133,17 +145,17 @@ class Upgrades:
     # One connection
 
     async def _open(self, ws: ServerConnection, connection_id: str) -> None:
-        admitted: Admitted | None = None
-        address = ""
+        socket: OpenSocket | None = None
 
         async def judge(_: ServerConnection, request: Request) -> Response | None:
-            nonlocal admitted, address
-            headers = list(request.headers.raw_items())
-            address = client_address(ws.remote_address[0], headers, self._proxies)
+            nonlocal socket
             try:
-                admitted = await self._admit(connection_id, request.path, headers, address)
+                socket = await self._admit(ws, connection_id, request)
             except Exception as exc:  # noqa: BLE001 - the host's last line of defence; logs the trace
-                return _refusal(wire_error(exc), request_id=connection_id)
+                told = wire_error(exc)
+                why = {"code": told.code, "cause": cause_of(exc)}
+                log.info("refused", extra={"connection_id": connection_id, **why})
+                return _refusal(told, request_id=connection_id)
             return None
 
         def refuse_as_elsewhere(
@@ -163,24 +175,27 @@ class Upgrades:
         try:
             async with asyncio.timeout(self._limits.handshake_s):
                 await ws.handshake(judge, refuse_as_elsewhere, server_header=None)
-            if admitted is not None and ws.protocol.state is State.OPEN:
-                await self._serve(ws, admitted, address)
+            if socket is not None and ws.protocol.state is State.OPEN:
+                await self._serve(socket)
         except TimeoutError:
             ws.transport.abort()
         finally:
-            if admitted is not None:
-                await self._close(connection_id)
+            self._places.discard(connection_id)
+            if socket is not None:
+                await self._close(socket)
 
     async def _admit(
-        self, connection_id: str, target: str, headers: list[tuple[str, str]], address: str
-    ) -> Admitted:
-        path, _, query = target.partition("?")
+        self, ws: ServerConnection, connection_id: str, request: Request
+    ) -> OpenSocket:
+        path, _, query = request.path.partition("?")
         if path != SOCKET_PATH:
             raise NotFoundError
         if self._draining:
             raise MaintenanceError
-        if len(self._sockets) >= self._limits.sockets:
+        if len(self._places) >= self._limits.sockets:
             raise RateLimitedError
+        self._places.add(connection_id)  # before anything is waited for
+        headers = list(request.headers.raw_items())
         admitted = await self._gateway.connect(
             Handshake(
                 connection_id=connection_id,
@@ -189,10 +204,35 @@ class Upgrades:
                 lifetime_s=self._limits.lifetime_s,
             )
         )
-        if admitted.connection.owner is None and self._too_many_unidentified(address):
-            await self._close(connection_id)
-            raise RateLimitedError
-        return admitted
+        now = asyncio.get_running_loop().time()
+        socket = OpenSocket(
+            ws=ws,
+            connection=admitted.connection,
+            address=client_address(ws.remote_address[0], headers, self._proxies),
+            opened_at=now,
+            heard_at=now,
+        )
+        try:
+            self._count(socket)
+        except RateLimitedError:
+            await self._close(socket)
+            raise
+        return socket
+
+    def _count(self, socket: OpenSocket) -> None:
+        """Count a connection for whom it is of; `_close` undoes it.
+
+        Raises:
+            RateLimitedError: it is one too many.
+        """
+        owner = socket.connection.owner
+        if owner is None:
+            too_many = self._too_many_unidentified(socket.address)
+        else:
+            self._connections_of[owner] += 1
+            too_many = self._connections_of[owner] > self._limits.sockets_per_user
+        if too_many:
+            raise RateLimitedError("Too many connections.")
 
     def _too_many_unidentified(self, address: str) -> bool:
         unidentified = [socket for socket in self._sockets if not socket.identified]
@@ -202,29 +242,85 @@ class Upgrades:
             or here >= self._limits.unidentified_per_address
         )
 
-    async def _serve(self, ws: ServerConnection, admitted: Admitted, address: str) -> None:
+    async def _serve(self, socket: OpenSocket) -> None:
+        """Carry out commands, one after the other, but a `cancel` at once.
+
+        It has no answer that could come too early, and must not wait for those before it: their answers
+        may wait for a slow client, or for a disk.
+        """
         loop = asyncio.get_running_loop()
-        socket = OpenSocket(
-            ws=ws, connection=admitted.connection, address=address, heard_at=loop.time()
-        )
+        room, turn = asyncio.Semaphore(COMMANDS_MAX), asyncio.Lock()  # the lock goes by order
+
+        async def in_turn(frame: str | bytes) -> None:
+            async with turn:
+                await self._carry_out(socket, frame)
+            room.release()
+
+        async def at_once(frame: str | bytes) -> None:
+            await self._carry_out(socket, frame)
+            room.release()
+
         self._sockets.add(socket)
-        log.info("connected", extra={"connection_id": admitted.connection.connection_id})
-        async for frame in ws:
-            socket.heard_at = loop.time()
-            handled = await self._gateway.message(socket.connection, frame)
-            socket.connection = handled.connection
-            socket.bad_frames = socket.bad_frames + 1 if handled.bad_frame else 0
-            if socket.bad_frames >= BAD_FRAMES_IN_A_ROW:
-                await self._give_up(socket)
+        log.info("connected", extra={"connection_id": socket.connection.connection_id})
+        async with asyncio.TaskGroup() as commands:  # what came before a close is carried out
+            with suppress(ConnectionClosed):
+                async for frame in socket.ws:
+                    socket.heard_at = loop.time()
+                    await room.acquire()
+                    overtakes = socket.identified and _is_cancel(frame)
+                    commands.create_task(at_once(frame) if overtakes else in_turn(frame))
 
-    async def _give_up(self, socket: OpenSocket) -> None:
-        told = error_answer(BadRequestError("Too many bad messages in a row."), fatal=True)
-        with suppress(GoneError):
-            self._sockets.post(socket.connection.connection_id, told.encode())
-        await close(socket.ws, CloseCode.BAD_FRAMES, "too many bad messages")
+    async def _carry_out(self, socket: OpenSocket, frame: str | bytes) -> None:
+        before, refusal = socket.connection, self._over_rate(socket)
+        handled = await self._gateway.message(before, frame, refusal=refusal)
+        socket.bad_frames = socket.bad_frames + 1 if handled.bad_frame else 0
+        if handled.connection is not before:
+            await self._renew(socket, handled.connection)
+        if socket.bad_frames >= BAD_FRAMES_IN_A_ROW:
+            error = BadRequestError("Too many bad messages in a row.")
+            await self._give_up(socket, error, CloseCode.BAD_FRAMES, "too many bad messages")
+        if refusal is not None and socket.refusals >= self._limits.refusals:
+            await self._give_up(socket, refusal, CloseCode.RATE, "too many messages")
 
-    async def _close(self, connection_id: str) -> None:
+    def _over_rate(self, socket: OpenSocket) -> RateLimitedError | None:
+        """Return why the next command is not carried out, if its user gives too many."""
+        try:
+            self._commands.take(socket.connection.owner or socket.address)
+        except RateLimitedError as error:
+            socket.refusals += 1
+            return error
+        socket.refusals = max(0, socket.refusals - 1)
+        return None
+
+    async def _renew(self, socket: OpenSocket, connection: Connection) -> None:
+        """Go on with a connection whose token was just proved."""
+        known, socket.connection = socket.identified, connection
+        if known:
+            return
+        try:
+            self._count(socket)
+        except RateLimitedError as error:
+            await self._give_up(socket, error, CloseCode.RATE, "too many connections")
+
+    async def _give_up(
+        self, socket: OpenSocket, error: WireError, code: CloseCode, reason: str
+    ) -> None:
+        told = error_answer(error, fatal=True)
+        connection_id = socket.connection.connection_id
+        try:
+            self._sockets.post(connection_id, told.encode())
+        except GoneError:  # it is closing already
+            return
+        log.info("socket ended", extra={"connection_id": connection_id, "why": reason})
+        await close(socket.ws, code, reason)
+
+    async def _close(self, socket: OpenSocket) -> None:
+        connection_id, owner = socket.connection.connection_id, socket.connection.owner
         self._sockets.remove(connection_id)
+        if owner is not None:
+            self._connections_of[owner] -= 1
+            if not self._connections_of[owner]:
+                del self._connections_of[owner]
         with suppress(StorageError):  # then the record expires by itself
             await self._gateway.disconnect(connection_id)
         log.info("disconnected", extra={"connection_id": connection_id})
@@ -246,6 +342,15 @@ class _Connection(ServerConnection):
 def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     """Echo the protocol's name alone: a token may be among what was offered."""
     return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+
+
+def _is_cancel(frame: str | bytes) -> bool:
+    if not isinstance(frame, str) or '"cancel"' not in frame:
+        return False
+    try:
+        return isinstance(decode(frame), Cancel)
+    except WireError:
+        return False
 
 
 def _refusal(error: WireError, *, request_id: str) -> Response:

@@ -1,12 +1,21 @@
 """Stopping answers, and everything that must not stop them."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from gateway.account.account import Account
+from gateway.app import Gateway
 from gateway.hosts.local.limits import HostLimits
+from gateway.hosts.local.upgrades import COMMANDS_MAX
+from gateway.identity.admission import Admission
 from gateway.wire.events import DoneReason
+from storage.sqlite.runs import SqliteRuns
 from tests.gateway.hosts.client import Client, Frame, text_of
 from tests.gateway.hosts.local_host import LocalHost, local_host
 from tests.gateway.hosts.puppet import Puppet, reply
@@ -192,3 +201,119 @@ async def test_a_message_accepted_after_a_cancel_of_everything_runs(
         await client.say("cancel", run_id=run["run_id"])
         accepted = await client.send("next", session_id=run["session_id"], if_busy="queue")
         assert text_of(await client.events(accepted["run_id"])) == "Hello"
+
+
+# Before what came earlier
+
+
+async def test_cancel_waits_for_no_answer_that_a_slow_client_does_not_take(
+    host: LocalHost, puppet: Puppet
+) -> None:
+    puppet.says(*["x" * 8000] * 1500, asyncio.Event())  # more than all buffers hold
+    async with host.client() as client:
+        run = await client.send("Hi")
+        client.ws.transport.pause_reading()
+        (socket,) = host.sockets
+        async with asyncio.timeout(5):
+            while not socket.ws.paused:
+                await asyncio.sleep(0.01)
+        await client.say("ping")
+        await client.say("cancel", run_id=run["run_id"])
+        async with asyncio.timeout(1):
+            await puppet.idle()
+        client.ws.transport.abort()
+
+
+@asynccontextmanager
+async def hung(whose: type, name: str) -> AsyncIterator[asyncio.Event]:
+    """Have a method hang until the event is set, at the latest at the end."""
+    method, goes_on = getattr(whose, name), asyncio.Event()
+
+    async def hang(*given: Any, **named: Any) -> Any:
+        await goes_on.wait()
+        return await method(*given, **named)
+
+    with patch.object(whose, name, hang):
+        try:
+            yield goes_on
+        finally:
+            goes_on.set()
+
+
+async def test_cancels_wait_neither_for_a_disk_nor_for_each_other(
+    host: LocalHost, puppet: Puppet
+) -> None:
+    async with host.client() as client:
+        runs = [await begin(client, puppet, name) for name in ("one", "two", "three")]
+        async with hung(Account, "answer"), hung(SqliteRuns, "cancel"):
+            await client.say("sessions", id="s")
+            for run in runs:
+                await client.say("cancel", run_id=run["run_id"])
+            async with asyncio.timeout(1):
+                await puppet.idle()
+        for run in runs:
+            assert await end_of(client, run) == ("cancelled", True)
+        await client.hear("page", id="s")
+
+
+async def test_all_but_cancel_keeps_its_order_behind_a_command_that_hangs(
+    host: LocalHost,
+) -> None:
+    async with host.client() as client:
+        async with hung(Account, "answer"):
+            await client.say("sessions", id="s")
+            for n in range(30):
+                await client.say("ping", t=n)
+            await client.say("auth", id="a", token=host.token())
+            await asyncio.sleep(0.05)  # what comes at all comes at once
+            under_way = [task for task in asyncio.all_tasks() if "in_turn" in str(task.get_coro())]
+            assert 1 < len(under_way) <= COMMANDS_MAX, "the rest is not read yet"
+            assert [frame["type"] for frame in client.frames] == ["ready"]
+        await client.hear(id="a")
+    answers = client.frames[1:]
+    assert [frame.get("t", frame["type"]) for frame in answers] == ["page", *range(30), "notice"]
+
+
+async def test_cancel_before_there_is_an_identity_waits_for_it(
+    host: LocalHost, puppet: Puppet
+) -> None:
+    late = {"subprotocols": ["makoto.v1"], "origin": host.origin, "hello": False}
+    async with host.client() as client, host.client(**late) as other:
+        run = await begin(client, puppet)
+        async with hung(Admission, "identify"):
+            await other.say("hello", token=host.token())
+            await other.say("cancel", run_id=run["run_id"])
+            await asyncio.sleep(0.05)
+            assert other.frames == []
+        assert await end_of(client, run) == ("cancelled", True)
+        await other.hear("ready")
+
+
+async def test_what_came_before_a_client_left_is_carried_out(
+    host: LocalHost, puppet: Puppet
+) -> None:
+    async with host.client() as client:
+        accepted, _ = await client.exchange("Hi")
+        session_id = accepted["session_id"]
+        async with hung(Account, "answer"):
+            await client.say("history", id="h", session_id=session_id)
+            await client.say("session", id="t", session_id=session_id, title="Left")
+            await client.say("send", id="last", session_id=session_id, content="Bye")
+            await client.ws.close()
+            assert len(puppet.requests) == 1
+        await puppet.asked(2)
+    async with host.client() as client:
+        assert (await client.ask("sessions"))["items"][0]["title"] == "Left"
+
+
+async def test_a_fault_of_ours_in_a_command_ends_its_socket(
+    host: LocalHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    async with host.client() as client:
+        with patch.object(Gateway, "message", broken):
+            await client.say("ping")
+            await client.closed()
+    assert [record.message for record in caplog.records if record.exc_info] == ["socket broke"]

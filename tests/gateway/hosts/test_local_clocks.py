@@ -40,30 +40,65 @@ async def test_a_socket_that_only_listens_is_silent(folder: Path, puppet: Puppet
         assert (await client.closed())[0] == 4408
 
 
+def grow_older(host: LocalHost, seconds: float) -> None:
+    """Have all sockets been opened so much earlier."""
+    for socket in host.sockets:
+        socket.opened_at -= seconds
+
+
 async def test_a_socket_is_told_before_its_lifetime_is_over(folder: Path) -> None:
-    clock = Clock()
     limits = HostLimits(lifetime_s=1000, goaway_s=60, sweep_s=0.01)
-    async with local_host(folder, limits=limits, clock=clock) as host, host.client() as client:
-        clock.advance(941)
+    async with local_host(folder, limits=limits) as host, host.client() as client:
+        grow_older(host, 941)
         told = await client.hear("goaway")
         assert told["reason"] == "max_age"
         assert told["deadline"] == client.ready["connection_expires_at"]
         assert (await client.ask("sessions"))["type"] == "page", "it may still be used"
-        clock.advance(60)
+        grow_older(host, 60)
         assert (await client.closed())[0] == 1001
         assert [frame["type"] for frame in client.frames].count("goaway") == 1
 
 
 async def test_a_short_life_is_not_warned_of_from_its_start(folder: Path) -> None:
-    clock = Clock()
     limits = HostLimits(lifetime_s=40, goaway_s=60, sweep_s=0.01)
-    async with local_host(folder, limits=limits, clock=clock) as host, host.client() as client:
-        clock.advance(34)
+    async with local_host(folder, limits=limits) as host, host.client() as client:
+        grow_older(host, 34)
         await asyncio.sleep(0.05)  # the clocks are looked at
         assert (await client.ask("sessions"))["type"] == "page"
         assert "goaway" not in [frame["type"] for frame in client.frames]
-        clock.advance(1)
+        grow_older(host, 1)
         assert (await client.hear("goaway"))["reason"] == "max_age"
+
+
+async def test_a_clock_that_is_put_forward_closes_no_socket(folder: Path) -> None:
+    clock = Clock()
+    limits = HostLimits(lifetime_s=1000, identify_s=500, sweep_s=0.01)
+    async with (
+        local_host(folder, limits=limits, clock=clock) as host,
+        host.client() as client,
+        host.client(subprotocols=["makoto.v1"], origin=host.origin, hello=False) as unidentified,
+    ):
+        clock.advance(1001)
+        await asyncio.sleep(0.05)  # the clocks are looked at
+        assert (await client.ask("sessions"))["type"] == "page"
+        assert "goaway" not in [frame["type"] for frame in client.frames]
+        await unidentified.say("hello", token=host.token())
+        await unidentified.hear("ready")
+
+
+async def test_a_clock_that_is_put_back_keeps_no_socket(folder: Path) -> None:
+    clock = Clock()
+    limits = HostLimits(lifetime_s=1000, identify_s=500, sweep_s=0.01)
+    async with (
+        local_host(folder, limits=limits, clock=clock) as host,
+        host.client() as client,
+        host.client(subprotocols=["makoto.v1"], origin=host.origin, hello=False) as unidentified,
+    ):
+        clock.advance(-10_000)
+        grow_older(host, 500)
+        assert (await unidentified.closed())[0] == 4401
+        grow_older(host, 500)
+        assert (await client.closed())[0] == 1001
 
 
 async def stalled(host: LocalHost, client: Client) -> None:
@@ -196,16 +231,15 @@ async def test_a_handshake_must_be_answered_in_time(folder: Path) -> None:
 async def test_a_client_that_breaks_off_while_it_is_told_leaves_no_trace(
     folder: Path, puppet: Puppet, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock = Clock()
     puppet.says(*["x" * 8000] * 1500, asyncio.Event())
     limits = HostLimits(lifetime_s=1000, sweep_s=0.01)
     async with (
-        local_host(folder, model=puppet, limits=limits, clock=clock) as host,
+        local_host(folder, model=puppet, limits=limits) as host,
         host.client() as client,
     ):
         await client.send("Hi")
         await stalled(host, client)
-        clock.advance(950)
+        grow_older(host, 950)
         (socket,) = host.sockets
         async with asyncio.timeout(5):
             while not socket.told_to_go:

@@ -20,7 +20,8 @@ MESSAGE = 131_072
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LocalHost]:
-    async with local_host(tmp_path_factory.mktemp("data"), model=Puppet()) as running:
+    folder = tmp_path_factory.mktemp("data")
+    async with local_host(folder, model=Puppet(), user_commands=10_000) as running:
         yield running
 
 

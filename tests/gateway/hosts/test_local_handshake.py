@@ -1,6 +1,7 @@
 """Who gets in, and what a refused handshake is told."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -330,6 +331,30 @@ async def test_a_broken_upgrade_is_refused_without_a_trace_in_the_log(
     assert head.status in {400, 426}
     assert ("sec-websocket-version" in head.headers) == (head.status == 426)
     assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_refused_handshake_leaves_a_line_that_says_why(
+    host: LocalHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = f"{host.token()[:-8]}AAAAAAAA"
+    with caplog.at_level(logging.INFO):
+        async with line_to(host.port) as line:
+            named = {"Authorization": f"Bearer {token}"}
+            await line.say(request("/v1/ws?secret=1", headers=named))
+            head = await line.head()
+            told = orjson.loads(await line.body(head))["error"]
+        await handshake(host, Origin=ELSEWHERE)
+        await handshake(host, "/v1/elsewhere")
+    first, *others = [vars(record) for record in caplog.records if record.message == "refused"]
+    assert (first["code"], first["cause"]) == ("auth.invalid", "credential refused: signature")
+    assert first["connection_id"] == told["request_id"]
+    assert [(each["code"], each["cause"]) for each in others] == [
+        ("origin.denied", "the Origin is not on the list"),
+        ("not_found", "NotFoundError"),
+    ]
+    logged = str([vars(record) for record in caplog.records])
+    for hidden in (token, "secret"):
+        assert hidden not in logged
 
 
 async def test_a_client_that_leaves_in_the_handshake_leaves_nothing(

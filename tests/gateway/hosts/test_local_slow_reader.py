@@ -11,7 +11,7 @@ from websockets.protocol import State
 from gateway.hosts.local import run_tasks
 from gateway.hosts.local.limits import HostLimits
 from gateway.hosts.local.sockets import OpenSocket
-from gateway.runs import live_runs
+from gateway.runs import followers
 from gateway.runs.feed import Feed
 from gateway.runs.followers import BACKLOG_BYTES
 from tests.gateway.hosts.client import Client, text_of
@@ -91,7 +91,7 @@ async def test_a_stalled_reader_of_many_runs_costs_no_more_than_a_frame_for_each
 async def test_a_stalled_follower_of_a_session_holds_no_answer_after_answer(
     host: LocalHost, puppet: Puppet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_runs, "STALLED_S", 0.001)
+    monkeypatch.setattr(followers, "STALLED_S", 0.001)
     puppet.says(*reply(*LONG[:40]))
     async with host.client() as stalled, host.client() as other:
         session_id = (await other.exchange("Hi"))[0]["session_id"]

@@ -161,7 +161,7 @@ async def rage_on(storm: Storm, raging: list[asyncio.Task[None]]) -> set[asyncio
 async def test_a_storm_loses_and_doubles_nothing(folder: Path, failing: bool) -> None:
     storm, model = Storm(seed=7), Moody()
     for _ in range(2):
-        async with local_host(folder, model=model, live_runs=64) as host:
+        async with local_host(folder, model=model, live_runs=64, user_commands=10_000) as host:
             raging = [
                 asyncio.create_task(storm.rage(host, USERS[number % len(USERS)]))
                 for number in range(CLIENTS)
@@ -174,7 +174,7 @@ async def test_a_storm_loses_and_doubles_nothing(folder: Path, failing: bool) ->
             await asyncio.wait(raging)
             for task in done:
                 task.result()
-    async with local_host(folder, model=model, live_runs=64) as host:
+    async with local_host(folder, model=model, live_runs=64, user_commands=10_000) as host:
         for user in USERS:
             async with host.client(user) as client:
                 await all_quiet(client)

@@ -1,0 +1,249 @@
+"""What one user may have of the local host, so that there is something left for the others."""
+
+import asyncio
+import hashlib
+import sqlite3
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from gateway.hosts.local.limits import HostLimits
+from gateway.identity.admission import Admission, Admitted, Handshake
+from storage.sqlite.store import DATABASE
+from tests.gateway.hosts.client import Client, Frame
+from tests.gateway.hosts.local_host import Answered, LocalHost, local_host
+from tests.gateway.hosts.raw_http import line_to, request
+
+SLOW = 0.001
+"""A rate at which nothing comes back within a test."""
+
+
+async def refusal_of(client: Client, kind: str, /, **fields: object) -> Frame:
+    """Say a command that is refused, and return the answer."""
+    await client.say(kind, **fields)
+    return await client.hear("error")
+
+
+async def handshake(host: LocalHost, user: str = "aiko") -> int:
+    """Try to open a socket, and leave; return the answer's status."""
+    async with line_to(host.port) as line:
+        await line.say(request(headers={"Authorization": f"Bearer {host.token(user)}"}))
+        return (await line.head()).status
+
+
+async def buy_ticket(host: LocalHost, user: str = "aiko") -> Answered:
+    headers = {"Authorization": f"Bearer {host.token(user)}"}
+    return await host.http("POST", "v1/tickets", headers=headers)
+
+
+# Commands
+
+
+async def test_commands_above_the_rate_are_refused_and_the_socket_stays(folder: Path) -> None:
+    limits = HostLimits(commands_at_once=5, commands_per_s=20)
+    async with local_host(folder, limits=limits) as host, host.client() as client:
+        for _ in range(20):
+            await client.say("sessions", id="s")
+        while (told := await client.hear(id="s"))["type"] != "error":
+            assert told["type"] == "page"
+        assert (told["code"], told["retryable"]) == ("rate.limited", True)
+        assert 1 <= told["retry_after_ms"] <= 50
+        assert "fatal" not in told
+        while (await client.hear(id="s"))["type"] == "error":
+            await asyncio.sleep(told["retry_after_ms"] / 1000)
+            await client.say("sessions", id="s")
+
+
+async def test_a_refused_command_is_not_carried_out(folder: Path) -> None:
+    limits = HostLimits(commands_at_once=3, commands_per_s=SLOW)  # a handshake, a `hello`, one more
+    async with local_host(folder, limits=limits) as host:
+        async with host.client() as client:
+            await client.say("ping")
+            await client.hear("pong")
+            for fields in ({"id": "c1"}, {"run_id": "r1"}):
+                told = await refusal_of(client, "cancel", **fields)
+                assert {"code": "rate.limited", **fields}.items() <= told.items()
+        assert not await stored(host, "runs")
+
+
+async def stored(host: LocalHost, table: str) -> list[tuple[object, ...]]:
+    """Return the rows of a table."""
+    with closing(sqlite3.connect(host.settings.data_dir / DATABASE)) as database:
+        return database.execute(f"SELECT * FROM {table}").fetchall()
+
+
+async def test_all_sockets_of_a_user_share_one_rate_and_those_of_others_do_not(
+    folder: Path,
+) -> None:
+    limits = HostLimits(commands_at_once=8, commands_per_s=SLOW)
+    async with (
+        local_host(folder, limits=limits) as host,
+        host.client() as one,
+        host.client() as two,
+        host.client("hana") as other,
+    ):
+        for _ in range(2):
+            await one.say("ping")
+            await one.hear("pong")
+            await two.say("ping")
+            await two.hear("pong")
+        assert (await refusal_of(one, "ping"))["code"] == "rate.limited"
+        assert (await refusal_of(two, "ping"))["code"] == "rate.limited"
+        await other.say("ping")
+        await other.hear("pong")
+
+
+async def test_who_does_not_stop_is_closed(folder: Path) -> None:
+    limits = HostLimits(commands_at_once=2, commands_per_s=SLOW, refusals=10)
+    async with local_host(folder, limits=limits) as host, host.client() as client:
+        for _ in range(10):
+            await client.say("ping")
+        assert (await client.closed())[0] == 4429
+        refusals = [frame for frame in client.frames if frame["type"] == "error"]
+        assert [bool(frame.get("fatal")) for frame in refusals] == [*[False] * 10, True]
+        assert {frame["code"] for frame in refusals} == {"rate.limited"}
+
+
+async def test_who_is_refused_now_and_then_is_not_closed(folder: Path) -> None:
+    limits = HostLimits(commands_at_once=10, commands_per_s=200, refusals=10)
+    async with local_host(folder, limits=limits) as host, host.client() as client:
+        refused = 0
+        while refused < 30:
+            for _ in range(12):
+                await client.say("ping")
+            answers = [(await client.next())["type"] for _ in range(12)]
+            refused += answers.count("error")
+            await asyncio.sleep(0.06)
+
+
+async def test_who_has_no_identity_has_a_rate_too(folder: Path) -> None:
+    limits = HostLimits(commands_at_once=2, commands_per_s=SLOW)
+    async with (
+        local_host(folder, limits=limits) as host,
+        host.client(subprotocols=["makoto.v1"], origin=host.origin, hello=False) as client,
+    ):
+        for _ in range(2):
+            assert (await refusal_of(client, "hello", token="x"))["code"] == "auth.invalid"
+        assert (await refusal_of(client, "hello", token="x"))["code"] == "rate.limited"
+
+
+# Handshakes and tickets
+
+
+async def test_handshakes_and_tickets_count_as_commands(folder: Path) -> None:
+    limits = HostLimits(commands_at_once=4, commands_per_s=SLOW)
+    async with local_host(folder, limits=limits) as host:
+        assert [await handshake(host) for _ in range(2)] == [101, 101]
+        assert [(await buy_ticket(host)).status for _ in range(2)] == [200, 200]
+        refused = await buy_ticket(host)
+        assert (refused.status, b'"rate.limited"' in refused.body) == (429, True)
+        assert b'"retry_after_ms"' in refused.body
+        assert await handshake(host) == 429
+        assert (await handshake(host, "hana"), (await buy_ticket(host, "hana")).status) == (
+            101,
+            200,
+        )
+        assert len(await stored(host, "tickets")) == 3
+
+
+async def test_a_user_has_so_many_sockets_at_a_time(folder: Path) -> None:
+    async with local_host(folder, limits=HostLimits(sockets_per_user=2)) as host:
+        async with host.client(), host.client():
+            assert await handshake(host) == 429
+            assert await handshake(host, "hana") == 101
+        async with asyncio.timeout(5):
+            while await handshake(host) != 101:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_socket_that_signs_in_later_counts_too(folder: Path) -> None:
+    limits = HostLimits(sockets_per_user=1)
+    late = {"subprotocols": ["makoto.v1"], "hello": False}
+    async with local_host(folder, limits=limits) as host:
+        async with host.client(), host.client(origin=host.origin, **late) as client:
+            await client.say("hello", token=host.token())
+            assert (await client.closed())[0] == 4429
+            told = client.frames[-1]
+            assert (told["code"], told["fatal"]) == ("rate.limited", True)
+        async with asyncio.timeout(5):
+            while await handshake(host) != 101:  # neither of them counts any more
+                await asyncio.sleep(0.01)
+
+
+async def test_a_renewed_identity_counts_once(folder: Path) -> None:
+    async with local_host(folder, limits=HostLimits(sockets_per_user=2)) as host:
+        async with host.client() as client:
+            for _ in range(3):
+                told = await client.ask("auth", token=host.token())
+                assert told["kind"] == "auth.renewed"
+            async with host.client():
+                pass
+        async with host.client(), host.client():
+            pass
+
+
+async def test_handshakes_under_way_count_as_sockets(folder: Path) -> None:
+    admit, gate = Admission.admit, asyncio.Event()
+
+    async def slow(self: Admission, asked: Handshake) -> Admitted:
+        await gate.wait()
+        return await admit(self, asked)
+
+    async with (
+        local_host(folder, limits=HostLimits(sockets=3)) as host,
+        AsyncExitStack() as stack,
+    ):
+        with patch.object(Admission, "admit", slow):
+            lines = [await stack.enter_async_context(line_to(host.port)) for _ in range(8)]
+            for line in lines:
+                await line.say(request(headers={"Authorization": f"Bearer {host.token()}"}))
+            heads = [asyncio.create_task(line.head()) for line in lines]
+            await asyncio.wait(heads, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+            gate.set()
+            statuses = sorted([(await head).status for head in heads])
+        assert statuses == [101] * 3 + [429] * 5
+
+
+# What is kept beside the socket
+
+
+async def announce(client: Client, size: int) -> Frame:
+    return await client.ask("upload", bytes=size, sha256=hashlib.sha256(b"").hexdigest())
+
+
+async def test_uploads_are_announced_up_to_so_many_bytes(folder: Path) -> None:
+    limits = HostLimits(set_aside_bytes=300_000)
+    async with (
+        local_host(folder, limits=limits) as host,
+        host.client() as client,
+        host.client("hana") as other,
+    ):
+        kinds = [(await announce(client, 100_000))["type"] for _ in range(3)]
+        assert kinds == ["upload_ready"] * 3
+        told = await announce(client, 50_000)
+        assert (told["code"], told["retryable"]) == ("rate.limited", True)
+        assert told["retry_after_ms"] >= 1
+        assert len(await stored(host, "payloads")) == 3
+        assert (await announce(other, 100_000))["type"] == "upload_ready"
+        await client.exchange("Hello")
+
+
+async def test_long_answers_are_kept_up_to_so_many_bytes(folder: Path) -> None:
+    limits = HostLimits(set_aside_bytes=60_000)
+    async with local_host(folder, limits=limits) as host, host.client() as client:
+        session_id = (await client.exchange("x" * 29_000))[0]["session_id"]
+        newest = await client.ask("history", session_id=session_id, limit=1)
+        the_long = {"session_id": session_id, "limit": 1, "before": newest["next"]}
+        answers = [await client.ask("history", **the_long) for _ in range(4)]
+        found = [answer.get("code", answer["type"]) for answer in answers]
+        assert found == ["payload", "payload", "rate.limited", "rate.limited"]
+        assert len(await stored(host, "payloads")) == 2
+        assert (await client.ask("sessions"))["type"] == "page", "a short answer is kept nowhere"
+
+
+@pytest.mark.parametrize("name", ["commands_at_once", "sockets_per_user", "refusals"])
+def test_nobody_meets_the_limits_by_using_a_few_tabs(name: str) -> None:
+    """A browser's tab takes a handshake, a `hello`, a `resume` or two and a `subscribe` to come back."""
+    assert getattr(HostLimits(), name) >= 20 * 5
