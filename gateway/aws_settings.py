@@ -122,6 +122,11 @@ def read_aws_settings(environ: Mapping[str, str] | None = None) -> AwsSettings:
     )
 
 
+def has_model_secret() -> bool:
+    """Tell whether a provider's model is going to answer. Of no other setting, so it never fails."""
+    return bool(os.environ.get(_ONLY_ON_AWS["model_secret"], "").strip())  # noqa: TID251 - as above
+
+
 def _credentials(source: Mapping[str, str]) -> Credentials | None:
     key_id, secret = source.get("AWS_ACCESS_KEY_ID"), source.get("AWS_SECRET_ACCESS_KEY")
     if not key_id or not secret:

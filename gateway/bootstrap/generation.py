@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gateway.bootstrap.handlers import prompt_rules
@@ -70,6 +71,12 @@ async def open_model(settings: Settings, *, stack: AsyncExitStack) -> ChatModel:
         whose = "AZURE_OPENAI_*" if settings.azure_endpoint else "OPENAI_*"
         raise SettingsError(f"{whose}: {exc}") from None
     return model
+
+
+def load_provider() -> None:
+    """Import what `open_model` would for a provider's model: half a second of CPU at a good moment."""
+    import_module("streaming.models.openai")
+    import_module("streaming.models.openai_head")
 
 
 def _account(settings: Settings) -> "AzureAccount | OpenAIAccount":

@@ -103,6 +103,7 @@ class _Process:
     def __init__(self, handler: str, environ: Mapping[str, str], output: IO[bytes]) -> None:
         self._waiting: queue.Queue[_Invocation | None] = queue.Queue()
         self._results: queue.Queue[tuple[str, bool, bytes]] = queue.Queue()
+        self._polled = threading.Event()
         self._server = _Server(self)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         self._popen = subprocess.Popen(
@@ -140,6 +141,10 @@ class _Process:
                 raise FunctionError(body.decode())
             return orjson.loads(body) if body else None
 
+    def wait_ready(self, *, timeout_s: float = 30.0) -> None:
+        """Wait until the process asks for its first event: what Lambda calls its init phase is over."""
+        assert self._polled.wait(timeout_s), "the process does not start"
+
     def stop(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
@@ -151,6 +156,7 @@ class _Process:
     # Called by the server's threads
 
     def next_invocation(self) -> _Invocation | None:
+        self._polled.set()
         return self._waiting.get()
 
     def ended(self, request_id: str, *, failed: bool, body: bytes) -> None:

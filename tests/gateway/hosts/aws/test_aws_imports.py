@@ -21,7 +21,8 @@ from tests.gateway.hosts.aws.functions import (
 from tests.gateway.hosts.aws.test_aws_secrets import keep
 
 MODELS = {"openai", "httpx", "httpx2"}
-SDK = {"aiobotocore", "botocore", "aiohttp"}
+AWS_SDK = {"aiobotocore", "botocore"}
+SDK = {*AWS_SDK, "aiohttp"}
 SERVERS = {"uvicorn", "websockets"}
 WEB = {"fastapi", "starlette", "mangum", *SERVERS}
 CHECKS = {"pydantic", "pydantic_core", "msgspec"}
@@ -65,6 +66,18 @@ def test_a_function_loads_nothing_that_its_first_event_does_not_need(
     assert "gateway" in loaded
 
 
+@pytest.mark.parametrize(("secret", "loads"), [("ssm:/makoto/model", True), ("", False)])
+def test_reply_loads_a_providers_sdk_while_it_starts(
+    functions: Functions, tmp_path: Path, secret: str, loads: bool
+) -> None:
+    """Then it has a whole CPU; later, with somebody waiting, it has its share of one."""
+    environ = functions.environ | {"MAKOTO_MODEL_SECRET": secret}
+    handler = "tests.gateway.hosts.aws.loaded.reply_before"
+    with lambda_function(handler, environ, logs=tmp_path) as function:
+        loaded = set(function.invoke({}))
+    assert ("openai" in loaded) is loads
+
+
 async def test_reading_the_models_secret_loads_no_sdk(
     functions: Functions, moto_server: Engine, tmp_path: Path
 ) -> None:
@@ -80,4 +93,4 @@ async def test_reading_the_models_secret_loads_no_sdk(
         with lambda_function(handler, environ, logs=tmp_path) as function:
             return set(function.invoke(event))
 
-    assert await asyncio.to_thread(loaded) & (MODELS | SDK) == set()
+    assert await asyncio.to_thread(loaded) & AWS_SDK == set()
