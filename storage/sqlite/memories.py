@@ -60,7 +60,8 @@ class SqliteMemories:
                     "DELETE FROM memories WHERE tenant_id = ? AND user_id = ? AND memory_id = ?",
                     (*self._key, memory_id),
                 ).rowcount
-            )
+            ),
+            erases=True,
         )
         return deleted > 0
 

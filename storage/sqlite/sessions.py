@@ -101,6 +101,7 @@ class SqliteSessions:
         """Delete the session and all that is in it; see `Sessions.forget`."""
         runs = await self._writer.call(
             lambda connection: _forget(connection, self._key, session_id, now),
+            erases=True,
             done=lambda runs: self._forgotten(runs or ()),
         )
         return runs is not None

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
@@ -28,6 +29,9 @@ MAX_WAITING: Final = 4096
 MAX_BATCH: Final = 256
 _CLOSE_WITHIN: Final = 10.0
 
+ERASE_EVERY: Final = 10.0
+"""Seconds between two attempts to empty the write-ahead log: each waits for the disk."""
+
 _log = logging.getLogger(__name__)
 
 Work = Callable[[sqlite3.Connection], T]
@@ -39,13 +43,16 @@ class Job(Generic[T]):
     Attributes:
         work: what to do with the thread's connection.
         durable: whether its commit waits until the disk has it (writer only).
+        erases: whether what it deletes shall soon be in no file any more (writer only).
         done: called on the loop when the work is stored, before the caller goes on.
         failed: called on the loop instead when it is not.
         abandoned: set on the loop when the caller has left; the thread then skips what it has not begun.
         result: set by the thread, unless there is an `error`.
     """
 
-    __slots__ = ("abandoned", "done", "durable", "error", "failed", "future", "result", "work")
+    __slots__ = (
+        "abandoned", "done", "durable", "erases", "error", "failed", "future", "result", "work",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -53,12 +60,14 @@ class Job(Generic[T]):
         future: asyncio.Future[T],
         *,
         durable: bool,
+        erases: bool,
         done: Callable[[T], None] | None,
         failed: Callable[[], None] | None,
     ) -> None:
         self.work = work
         self.future = future
         self.durable = durable
+        self.erases = erases
         self.done = done
         self.failed = failed
         self.abandoned = False
@@ -111,6 +120,7 @@ class DatabaseThread(ABC):
         work: Work[T],
         *,
         durable: bool = False,
+        erases: bool = False,
         done: Callable[[T], None] | None = None,
         failed: Callable[[], None] | None = None,
     ) -> T:
@@ -128,7 +138,7 @@ class DatabaseThread(ABC):
                 failed()
             raise StorageUnavailableError("the database is closed or has too much to do")
         future: asyncio.Future[T] = self._loop.create_future()
-        job = Job(work, future, durable=durable, done=done, failed=failed)
+        job = Job(work, future, durable=durable, erases=erases, done=done, failed=failed)
         self._waiting += 1
         self._queue.put(job)
         patience = self._loop.call_later(self._patience, _give_up, future)
@@ -239,9 +249,12 @@ class Writer(DatabaseThread):
 
     def __init__(self, name: str, connection: sqlite3.Connection, *, patience: float) -> None:
         self._synchronous = ""
+        self._erasing = False
+        self._erase_at = 0.0
         super().__init__(name, connection, patience=patience)
 
     def _perform(self, batch: Sequence[Job[Any]]) -> None:
+        self._erasing = self._erasing or any(job.erases for job in batch)
         try:
             if self._begin(batch):
                 if len(batch) == 1:
@@ -281,6 +294,19 @@ class Writer(DatabaseThread):
     def _rest(self) -> None:
         """Most batches wait for no disk; one that did must not cost the next one a statement."""
         self._synchronise("NORMAL")
+        if self._erasing and time.monotonic() >= self._erase_at:
+            self._erase()
+
+    def _erase(self) -> None:
+        """Empty the write-ahead log, where pages are kept as they were before a deletion.
+
+        A reader's snapshot, or a disk that fails, may prevent it: another batch will try again.
+        See https://sqlite.org/pragma.html#pragma_wal_checkpoint.
+        """
+        self._erase_at = time.monotonic() + ERASE_EVERY
+        with contextlib.suppress(sqlite3.Error):
+            row = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._erasing = row["busy"] != 0
 
     def _attempt_alone(self, job: Job[Any]) -> None:
         if job.abandoned:

@@ -258,17 +258,24 @@ async def test_a_forgotten_text_is_in_no_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(Segments.__init__.__kwdefaults__, "segment_seconds", 0.05)
+    monkeypatch.setattr(threads, "ERASE_EVERY", 0)
     store = await open_store(folder)
     secret = "what nobody shall know "
     run = await running(store, send(new=True, content=secret))
     await append(store.of(ANNA).log, entry(run, 1, body=secret.encode() * 1000))
-    await store.of(ANNA).runs.finish(completion(run, first=2, content=secret * 1000))
-    await store.of(ANNA).sessions.forget("session-1", now=NOW)
-    await until(lambda: not files(folder))
-    await store.aclose()
+    reply = completion(run, first=2, content=secret * 1000, memories=(secret,))
+    await store.of(ANNA).runs.finish(reply)
+    await store.of(ANNA).memories.forget(reply.memories[0].memory_id)
 
-    for path in filter(Path.is_file, folder.rglob("*")):
-        assert secret.encode() not in path.read_bytes()
+    def holding() -> list[Path]:
+        paths = filter(Path.is_file, folder.rglob("*"))
+        return [path for path in paths if secret.encode() in path.read_bytes()]
+
+    assert holding()
+    await store.of(ANNA).sessions.forget("session-1", now=NOW)
+    await until(lambda: not holding())
+    await store.aclose()
+    assert not holding()
 
 
 async def test_a_forgotten_session_frees_its_files(folder: Path) -> None:

@@ -167,6 +167,43 @@ async def test_a_full_database_fails_whole_jobs_and_works_again(traced: Traced, 
     assert await traced.writer.call(insert("after")) == "after"
 
 
+def logged(path: Path) -> int:
+    """How many bytes the write-ahead log holds."""
+    return path.with_name(path.name + "-wal").stat().st_size
+
+
+async def test_what_shall_be_in_no_file_is_soon_in_no_write_ahead_log(
+    traced: Traced, path: Path
+) -> None:
+    for _ in range(3):
+        await traced.writer.call(insert("text"))
+        assert logged(path)
+        await traced.writer.call(lambda c: c.execute("DELETE FROM notes"), erases=True)
+    await traced.writer.call(lambda connection: None)
+
+    assert len(traced.starting("PRAGMA wal_checkpoint")) == 1  # as each waits for the disk
+    assert logged(path)
+    traced.writer._erase_at = 0
+    await traced.writer.call(lambda connection: None)
+    await until(lambda: not logged(path))
+
+
+async def test_a_write_ahead_log_that_is_read_is_emptied_later(traced: Traced, path: Path) -> None:
+    await traced.writer.call(insert("text"))
+    reading = connect(path)
+    reading.execute("BEGIN")
+    reading.execute("SELECT * FROM notes").fetchall()
+    await traced.writer.call(lambda c: c.execute("DELETE FROM notes"), erases=True)
+    await until(lambda: traced.starting("PRAGMA wal_checkpoint"))
+    await traced.writer.call(lambda connection: None)
+    assert logged(path)
+
+    reading.close()
+    traced.writer._erase_at = 0
+    await traced.writer.call(lambda connection: None)
+    await until(lambda: not logged(path))
+
+
 async def test_more_jobs_than_may_wait_are_refused_at_once(
     traced: Traced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
