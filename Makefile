@@ -88,7 +88,7 @@ SAM  = $(or $(wildcard $(VENV)/engines/sam/bin/sam),sam)
 # The layer is built for what infra/samconfig.toml deploys. On the command line it would reach the build alone.
 deploy: $(BIN)/python ## deploy to AWS with your credentials: make deploy ENV=dev|staging|prod (docs/aws.md)
 	@$(if $(findstring command,$(origin RUNTIME) $(origin ARCHITECTURE)),echo "say Runtime and Architecture in infra/samconfig.toml" >&2; exit 1)
-	built_for=$$($(BIN)/python infra/built_for.py $(ENV)) && \
+	built_for=$$($(BIN)/python layers/built_for.py $(ENV)) && \
 	  env $$built_for PYTHON=$(abspath $(BIN))/python SAM_CLI_TELEMETRY=0 \
 	  $(SAM) build --template infra/template.yaml --build-dir build/aws/$(ENV)
 	SAM_CLI_TELEMETRY=0 $(SAM) deploy --template-file build/aws/$(ENV)/template.yaml \

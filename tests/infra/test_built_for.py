@@ -12,7 +12,7 @@ import pytest
 
 from tests.infra.deployment import ROOT
 
-built_for: Callable[[str, str], str] = runpy.run_path(str(ROOT / "infra" / "built_for.py"))[
+built_for: Callable[[str, str], str] = runpy.run_path(str(ROOT / "layers" / "built_for.py"))[
     "built_for"
 ]
 

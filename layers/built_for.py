@@ -1,12 +1,14 @@
 """What the layer has to be built for: the Runtime and Architecture that samconfig.toml deploys with.
 
-`python infra/built_for.py ENV` prints both as variables of make, `RUNTIME=... ARCHITECTURE=...`.
+`python layers/built_for.py ENV` prints both as variables of make, `RUNTIME=... ARCHITECTURE=...`.
 """
 
 import shlex
 import sys
 import tomllib
 from pathlib import Path
+
+SAMCONFIG = Path(__file__).parent.parent / "infra" / "samconfig.toml"
 
 SAID = {"Runtime": "RUNTIME", "Architecture": "ARCHITECTURE"}
 """The parameters of the template, and what the layer's Makefile calls them."""
@@ -37,6 +39,6 @@ def built_for(config: str, environment: str) -> str:
 
 if __name__ == "__main__":
     try:
-        print(built_for(Path(__file__).with_name("samconfig.toml").read_text(), sys.argv[1]))  # noqa: T201
+        print(built_for(SAMCONFIG.read_text(), sys.argv[1]))  # noqa: T201
     except ValueError as error:
         sys.exit(str(error))
