@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from storage.signed_http import shared_tls
 from storage.sigv4 import Credentials, Scope, signed
 
 ATTEMPT_S: Final = 3.0
@@ -137,8 +138,7 @@ class ConnectionsApi:
 
     async def _connect(self) -> "_Connection":
         if self._secure and self._tls is None:
-            # It reads all certificates of the system, tens of milliseconds.
-            self._tls = await asyncio.to_thread(ssl.create_default_context)
+            self._tls = await asyncio.to_thread(shared_tls)
         async with asyncio.timeout(CONNECT_S):
             reader, writer = await asyncio.open_connection(
                 self._host, self._port, ssl=self._tls, limit=_HEAD_BYTES

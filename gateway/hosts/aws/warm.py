@@ -11,6 +11,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Generic, TypeVar
 
 from gateway.telemetry import set_up_logs
+from storage.signed_http import shared_tls
+
+shared_tls()  # every function asks over TLS; a process has a whole CPU while it starts, and later a share
 
 log = logging.getLogger(__name__)
 

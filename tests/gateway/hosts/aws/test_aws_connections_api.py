@@ -178,6 +178,7 @@ async def test_https_with_a_trusted_certificate(
 ) -> None:
     made = issue(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(made.file))
+    monkeypatch.setattr(connections_api, "shared_tls", ssl.create_default_context)
     server = RawServer(OK, OK)
     async with asking(server, tls=made.server()) as api:
         assert (await api.post("c1", b"x")).status == 200

@@ -8,7 +8,9 @@ import orjson
 SCRIPT = """
 import asyncio
 from gateway.hosts.aws.warm import Kept, run
+from storage import signed_http
 
+assert signed_http._tls.cache_info().currsize == 1  # read while the process starts
 attempts = []
 
 async def make():
