@@ -3,11 +3,11 @@
 ::
 
     IdentityError
-    ├── AuthRequiredError       no credential where one is needed            auth.required  401
-    ├── TokenInvalidError       not a token of ours, or a broken credential  auth.invalid   401
-    ├── TokenExpiredError       good in every other respect                  auth.expired   401
-    ├── OriginDeniedError       the page it comes from is not on the list    origin.denied  403
-    └── KeysUnavailableError    ours to mend: no key to check it with        internal       503
+    ├── AuthRequiredError       no credential where one is needed
+    ├── TokenInvalidError       not a token of ours, or a broken credential
+    ├── TokenExpiredError       good in every other respect
+    ├── OriginDeniedError       the page it comes from is not on the list
+    └── KeysUnavailableError    ours to mend: no key to check it with
 
     JwksError                   never leaves this package
     ├── JwksFetchError          the issuer did not serve its key document
@@ -16,36 +16,18 @@
     LocalKeyError               start-up: the server's own key cannot be used; one clear line
 
 The first four are the caller's fault. The text of each (``str(error)``) is for the log: it names
-the check that failed and never quotes the token.
+the check that failed and never quotes the token. What a client is told is decided by `gateway.faults`.
 """
 
 from enum import StrEnum
-from typing import ClassVar, Literal
-
-AuthCode = Literal["auth.required", "auth.invalid", "auth.expired", "origin.denied", "internal"]
 
 
 class IdentityError(Exception):
-    """Root of the tree.
-
-    Attributes:
-        code: the protocol's error code.
-        public_message: what may be shown to the client.
-        retryable: whether the same credential may be accepted later.
-        status: the HTTP status of a handshake or request refused for this reason.
-    """
-
-    code: ClassVar[AuthCode]
-    public_message: ClassVar[str]
-    retryable: ClassVar[bool] = False
-    status: ClassVar[int] = 401
+    """Root of the tree of what those who come are refused for."""
 
 
 class AuthRequiredError(IdentityError):
     """No credential was given where one is needed."""
-
-    code = "auth.required"
-    public_message = "Sign in first."
 
 
 class Flaw(StrEnum):
@@ -78,9 +60,6 @@ class TokenInvalidError(IdentityError):
         flaw: the first check that it failed.
     """
 
-    code = "auth.invalid"
-    public_message = "The sign-in was not accepted."
-
     def __init__(self, flaw: Flaw) -> None:
         super().__init__(f"credential refused: {flaw}")
         self.flaw = flaw
@@ -89,29 +68,16 @@ class TokenInvalidError(IdentityError):
 class TokenExpiredError(IdentityError):
     """The token is proved to be ours and names an allowed user, but its time is over."""
 
-    code = "auth.expired"
-    public_message = "The sign-in has expired."
-
 
 class OriginDeniedError(IdentityError):
     """The page that opened the connection is not on the list of allowed origins."""
-
-    code = "origin.denied"
-    public_message = "This page may not connect."
-    status = 403
 
 
 class KeysUnavailableError(IdentityError):
     """The keys that could prove the token cannot be had now.
 
-    The token may well be good, so a 401 (which makes clients drop it) would be a lie. The protocol has
-    no code of its own for this; `internal` with `retryable` says what a client can act on.
+    The token may well be good: to refuse it, which makes clients drop it, would be a lie.
     """
-
-    code = "internal"
-    public_message = "Sign-in cannot be checked right now. Try again."
-    retryable = True
-    status = 503
 
 
 class JwksError(Exception):

@@ -155,12 +155,6 @@ def bearer_token(headers: Pairs) -> str:
     return found[0].token
 
 
-def loggable_target(target: str) -> str:
-    """Return a request target as it may be logged: with its path, without what a query said."""
-    path, mark, _ = target.partition("?")
-    return f"{path}?[redacted]" if mark else path
-
-
 def _values(pairs: Pairs, name: str) -> list[str]:
     return [value for named, value in pairs if named == name]
 

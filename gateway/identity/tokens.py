@@ -22,7 +22,7 @@ from typing import Final, NoReturn
 
 from gateway.identity.claims import Claims, TokenRules, check_claims
 from gateway.identity.errors import Flaw, TokenInvalidError
-from gateway.identity.keys import MAX_KEY_ID_CHARS, KeySet, PublicKey
+from gateway.identity.keys import MAX_KEY_ID_CHARS, PublicKey
 from gateway.identity.principal import Principal
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
@@ -53,26 +53,6 @@ class UnprovedToken:
     claims: Claims
     signed: bytes
     signature: bytes
-
-
-def verify(token: str, *, keys: KeySet, rules: TokenRules, now: float) -> Principal:
-    """Prove a token of one issuer.
-
-    Args:
-        token: as received.
-        keys: the issuer's keys by `kid`.
-        rules: the issuer's.
-        now: Unix time in seconds.
-
-    Raises:
-        TokenInvalidError: the caller's fault; its `flaw` names the check.
-        TokenExpiredError: good in every other respect, but its time is over.
-    """
-    unproved = parse(token)
-    key = keys.get(unproved.kid)
-    if key is None:
-        raise TokenInvalidError(Flaw.UNKNOWN_KEY)
-    return prove(unproved, key=key, rules=rules, now=now)
 
 
 def parse(token: str) -> UnprovedToken:

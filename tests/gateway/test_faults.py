@@ -50,13 +50,27 @@ def test_a_wire_error_stays_the_same_object() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", sorted(all_below(identity.IdentityError) - {identity.IdentityError}, key=str)
+    ("error", "status", "code", "retryable"),
+    [
+        (identity.AuthRequiredError(), 401, "auth.required", False),
+        (identity.TokenInvalidError(Flaw.SIZE), 401, "auth.invalid", False),
+        (identity.TokenExpiredError(), 401, "auth.expired", False),
+        (identity.OriginDeniedError(), 403, "origin.denied", False),
+        (identity.KeysUnavailableError(), 503, "internal", True),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_the_code_of_an_identity_error_is_kept(kind: type[identity.IdentityError]) -> None:
-    error = kind(Flaw.SIZE) if kind is identity.TokenInvalidError else kind()
-    assert wire_error(error).code == kind.code
-    assert wire_error(error).retryable == kind.retryable
-    assert http_status(wire_error(error)) == kind.status
+def test_who_is_not_let_in_is_told_why(
+    error: identity.IdentityError, status: int, code: str, retryable: bool
+) -> None:
+    told = wire_error(error)
+    assert (http_status(told), told.code, told.retryable) == (status, code, retryable)
+
+
+def test_every_kind_of_identity_error_is_told() -> None:
+    for kind in all_below(identity.IdentityError) - {identity.IdentityError}:
+        error = kind(Flaw.SIZE) if kind is identity.TokenInvalidError else kind()
+        assert type(wire_error(error)) is not wire.InternalError
 
 
 @pytest.mark.parametrize(

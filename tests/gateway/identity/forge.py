@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from gateway.identity.claims import TokenRules
-from gateway.identity.keys import KeySet, prepare_key
+from gateway.identity.keys import FixedKeys, KeySet, prepare_key
+from gateway.identity.principal import Principal
+from gateway.identity.verifier import TokenVerifier, TrustedIssuer
 
 NOW = 1_800_000_000.0
 ISSUER = "https://issuer.example/pool"
@@ -91,6 +93,17 @@ def token(
     head = header if isinstance(header, bytes) else dumps({**HEADER, **(header or {})})
     body = claims if isinstance(claims, bytes) else dumps({**CLAIMS, **(claims or {})})
     return sign(f"{b64(head)}.{b64(body)}", key)
+
+
+def verify(made: str, *, keys: KeySet, rules: TokenRules, now: float) -> Principal:
+    """Prove a token as the gateway does, where these keys and rules are all that it trusts."""
+    verifier = TokenVerifier([TrustedIssuer(rules=rules, keys=FixedKeys(keys))])
+    try:
+        verifier.identify(made, now=now).send(None)
+    except StopIteration as done:
+        proved: Principal = done.value
+        return proved
+    raise AssertionError("keys that are there are not waited for")
 
 
 def jwk(

@@ -162,23 +162,22 @@ async def test_where_nothing_times_them_out_nobody_is_let_in_unidentified() -> N
 
 
 @pytest.mark.parametrize(
-    ("headers", "error", "status"),
+    ("headers", "error"),
     [
-        (page("garbage"), TokenInvalidError, 401),
-        (page(token(claims={"aud": "x", "client_id": "x"})), TokenInvalidError, 401),
-        (page(token(claims={"iss": "https://down.example"})), KeysUnavailableError, 503),
-        ((("Origin", "https://evil.example"), bearer(token())), OriginDeniedError, 403),
-        ((), OriginDeniedError, 403),
-        ((*page(token()), bearer(token())), TokenInvalidError, 401),
+        (page("garbage"), TokenInvalidError),
+        (page(token(claims={"aud": "x", "client_id": "x"})), TokenInvalidError),
+        (page(token(claims={"iss": "https://down.example"})), KeysUnavailableError),
+        ((("Origin", "https://evil.example"), bearer(token())), OriginDeniedError),
+        ((), OriginDeniedError),
+        ((*page(token()), bearer(token())), TokenInvalidError),
     ],
     ids=["garbage", "not for us", "keys down", "evil page", "nothing", "two credentials"],
 )
 async def test_who_is_refused(
-    door: Door, headers: tuple[tuple[str, str], ...], error: type[IdentityError], status: int
+    door: Door, headers: tuple[tuple[str, str], ...], error: type[IdentityError]
 ) -> None:
-    with pytest.raises(error) as caught:
+    with pytest.raises(error):
         await door.open(*headers)
-    assert caught.value.status == status
     assert door.rows.connections_by_id == {}
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from gateway.identity.errors import JwksDocumentError
 from gateway.identity.keys import MAX_DOCUMENT_BYTES, FixedKeys, read_jwks
-from gateway.identity.tokens import verify
 from tests.gateway.identity.forge import (
     DROP,
     NOW,
@@ -18,6 +17,7 @@ from tests.gateway.identity.forge import (
     number,
     private_key,
     token,
+    verify,
 )
 
 ODD_ENTRIES: dict[str, object] = {

@@ -72,6 +72,5 @@ def test_a_redeemed_ticket_gives_the_same_principal_back() -> None:
 
 
 def test_a_ticket_that_storage_does_not_give_up_is_refused() -> None:
-    with pytest.raises(TokenInvalidError) as refusal:
+    with pytest.raises(TokenInvalidError):
         redeemed(None)
-    assert refusal.value.code == "auth.invalid"

@@ -6,9 +6,18 @@ import string
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.identity import tokens
 from gateway.identity.errors import IdentityError, TokenInvalidError
-from tests.gateway.identity.forge import CLAIMS, HEADER, KID, NOW, OIDC_RULES, RULES, keys, token
+from tests.gateway.identity.forge import (
+    CLAIMS,
+    HEADER,
+    KID,
+    NOW,
+    OIDC_RULES,
+    RULES,
+    keys,
+    token,
+    verify,
+)
 
 GOOD = token()
 LETTERS = string.ascii_letters + string.digits + "-_.=+/ \n\x00é猫"
@@ -57,7 +66,7 @@ def test_a_mutated_token_is_never_accepted(mutations: list[tuple[str, int, int |
     for kind, at, what in mutations:
         mutated = mutate(mutated, kind, at, what)
     try:
-        tokens.verify(mutated, keys=keys(), rules=RULES, now=NOW)
+        verify(mutated, keys=keys(), rules=RULES, now=NOW)
     except TokenInvalidError:
         return
     assert mutated == GOOD
@@ -67,7 +76,7 @@ def test_a_mutated_token_is_never_accepted(mutations: list[tuple[str, int, int |
 @given(st.text() | st.from_regex(re.compile(r"[A-Za-z0-9_-]{0,40}(\.[A-Za-z0-9_-]{0,40}){0,4}")))
 def test_any_text_is_refused_with_a_typed_error(text: str) -> None:
     try:
-        tokens.verify(text, keys=keys(), rules=RULES, now=NOW)
+        verify(text, keys=keys(), rules=RULES, now=NOW)
     except TokenInvalidError:
         return
     raise AssertionError("accepted")
@@ -77,7 +86,7 @@ def test_any_text_is_refused_with_a_typed_error(text: str) -> None:
 @given(st.binary(max_size=60))
 def test_any_signed_bytes_as_claims_are_refused_with_a_typed_error(content: bytes) -> None:
     try:
-        tokens.verify(token(claims=content or b" "), keys=keys(), rules=RULES, now=NOW)
+        verify(token(claims=content or b" "), keys=keys(), rules=RULES, now=NOW)
     except TokenInvalidError:
         return
     raise AssertionError("accepted")
@@ -89,7 +98,7 @@ def test_any_signed_claims_give_a_sound_principal_or_a_typed_error(
     claims: dict[str, object],
 ) -> None:
     try:
-        principal = tokens.verify(token(claims=claims), keys=keys(), rules=OIDC_RULES, now=NOW)
+        principal = verify(token(claims=claims), keys=keys(), rules=OIDC_RULES, now=NOW)
     except IdentityError:
         return
     assert re.fullmatch(r"[A-Za-z0-9_.:@=-]{1,128}", principal.user_id)
@@ -107,7 +116,7 @@ def test_any_signed_header_is_accepted_only_as_rs256_by_a_known_key(
     header: dict[str, object],
 ) -> None:
     try:
-        tokens.verify(token(header=header), keys=keys(), rules=RULES, now=NOW)
+        verify(token(header=header), keys=keys(), rules=RULES, now=NOW)
     except TokenInvalidError:
         return
     effective = {**HEADER, **header}

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.identity import tokens
 from gateway.identity.claims import TokenRules
 from gateway.identity.errors import Flaw, TokenExpiredError, TokenInvalidError
 from gateway.identity.keys import FixedKeys, PublicKey
@@ -12,7 +11,7 @@ from gateway.identity.principal import Principal
 from gateway.identity.verifier import TokenVerifier, TrustedIssuer
 from storage.records import Owner
 from tests.gateway.identity.attacks import ATTACKS, GOOD, Attack, Make
-from tests.gateway.identity.forge import ISSUER, KID, NOW, RULES, keys, token
+from tests.gateway.identity.forge import ISSUER, KID, NOW, RULES, keys, token, verify
 
 
 def each(attacks: list[Attack]) -> list[object]:
@@ -22,7 +21,7 @@ def each(attacks: list[Attack]) -> list[object]:
 @pytest.mark.parametrize("attack", each(ATTACKS))
 def test_an_attack_is_refused_by_the_check_meant_for_it(attack: Attack) -> None:
     with pytest.raises(TokenInvalidError) as refusal:
-        tokens.verify(attack.make(), keys=keys(), rules=attack.rules, now=NOW)
+        verify(attack.make(), keys=keys(), rules=attack.rules, now=NOW)
     assert refusal.value.flaw is attack.flaw
 
 
@@ -43,13 +42,13 @@ async def test_an_attack_is_refused_alike_among_many_issuers(attack: Attack) -> 
 
 @pytest.mark.parametrize(("make", "rules"), GOOD.values(), ids=GOOD.keys())
 def test_a_good_token_is_accepted(make: Make, rules: TokenRules) -> None:
-    principal = tokens.verify(make(), keys=keys(), rules=rules, now=NOW)
+    principal = verify(make(), keys=keys(), rules=rules, now=NOW)
     assert principal.tenant_id == "acme"
     assert principal.issuer == ISSUER
 
 
 def test_a_principal_says_what_the_token_proved() -> None:
-    principal = tokens.verify(token(), keys=keys(), rules=RULES, now=NOW)
+    principal = verify(token(), keys=keys(), rules=RULES, now=NOW)
     assert principal == Principal(
         tenant_id="acme", user_id="user-1", issuer=ISSUER, token_expires_at=NOW + 3600
     )
@@ -59,13 +58,13 @@ def test_a_principal_says_what_the_token_proved() -> None:
 @pytest.mark.parametrize("claim_name", ["tenant_id", "custom:tenant_id", "tenant", "owner"])
 def test_no_claim_selects_the_tenant(claim_name: str) -> None:
     made = token(claims={claim_name: "evil"})
-    assert tokens.verify(made, keys=keys(), rules=RULES, now=NOW).tenant_id == "acme"
+    assert verify(made, keys=keys(), rules=RULES, now=NOW).tenant_id == "acme"
 
 
 @pytest.mark.parametrize("ago", [30, 30.5, 3600, 10**9, NOW])
 def test_a_token_that_only_expired_is_told_apart(ago: float) -> None:
     with pytest.raises(TokenExpiredError):
-        tokens.verify(token(claims={"exp": NOW - ago}), keys=keys(), rules=RULES, now=NOW)
+        verify(token(claims={"exp": NOW - ago}), keys=keys(), rules=RULES, now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -80,18 +79,18 @@ def test_a_token_that_only_expired_is_told_apart(ago: float) -> None:
 )
 def test_an_expired_token_with_another_flaw_is_invalid(make: Make) -> None:
     with pytest.raises(TokenInvalidError):
-        tokens.verify(make(), keys=keys(), rules=RULES, now=NOW)
+        verify(make(), keys=keys(), rules=RULES, now=NOW)
 
 
 @pytest.mark.parametrize("leeway", [0, 30, 60])
 def test_the_leeway_widens_both_ends(leeway: int) -> None:
     rules = replace(RULES, leeway_s=leeway)
     good = token(claims={"exp": NOW - leeway + 1, "nbf": NOW + leeway})
-    tokens.verify(good, keys=keys(), rules=rules, now=NOW)
+    verify(good, keys=keys(), rules=rules, now=NOW)
     with pytest.raises(TokenExpiredError):
-        tokens.verify(token(claims={"exp": NOW - leeway}), keys=keys(), rules=rules, now=NOW)
+        verify(token(claims={"exp": NOW - leeway}), keys=keys(), rules=rules, now=NOW)
     with pytest.raises(TokenInvalidError):
-        tokens.verify(token(claims={"nbf": NOW + leeway + 1}), keys=keys(), rules=rules, now=NOW)
+        verify(token(claims={"nbf": NOW + leeway + 1}), keys=keys(), rules=rules, now=NOW)
 
 
 def test_whatever_the_key_raises_is_the_tokens_fault() -> None:
@@ -101,7 +100,7 @@ def test_whatever_the_key_raises_is_the_tokens_fault() -> None:
 
     broken = {KID: PublicKey(kid=KID, modulus=1, rs256=Broken())}
     with pytest.raises(TokenInvalidError) as refusal:
-        tokens.verify(token(), keys=broken, rules=RULES, now=NOW)
+        verify(token(), keys=broken, rules=RULES, now=NOW)
     assert refusal.value.flaw is Flaw.SIGNATURE
     assert "words" not in str(refusal.value)
 
