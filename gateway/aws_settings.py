@@ -123,8 +123,9 @@ def read_aws_settings(environ: Mapping[str, str] | None = None) -> AwsSettings:
 
 
 def has_model_secret() -> bool:
-    """Tell whether a provider's model is going to answer. Of no other setting, so it never fails."""
-    return bool(os.environ.get(_ONLY_ON_AWS["model_secret"], "").strip())  # noqa: TID251 - as above
+    """Tell whether the model's key is kept apart. Judges no setting, so a module may ask at its import."""
+    variable = _ONLY_ON_AWS["model_secret"]
+    return bool(os.environ.get(variable, "").strip())  # noqa: TID251 - see the module's text
 
 
 def _credentials(source: Mapping[str, str]) -> Credentials | None:
