@@ -36,14 +36,18 @@ class OpenPage(Generic[T]):
             position: where it stands in the list.
             apart: bytes of it that are kept elsewhere and not in `row`.
         """
-        if self._room is not None:
-            self._left -= self._room.size(row) + apart
-        if len(self._rows) == self._limit or (self._rows and self._left < 0):
+        if len(self._rows) == self._limit or not self._has_room(row, apart):
             self._is_full = True
             return False
         self._rows.append(row)
         self._last = position
         return True
+
+    def _has_room(self, row: T, apart: int) -> bool:
+        if self._room is None:
+            return True
+        self._left -= self._room.size(row) + apart
+        return self._left >= 0 or not self._rows
 
     def close(self) -> Page[T]:
         """Return the page, which has a cursor if a row found no place."""

@@ -22,7 +22,7 @@ async def purge_forever(
     every_s: float,
     batch: int = BATCH,
 ) -> None:
-    """Purge in small batches until nothing expired is left, then sleep, until cancelled.
+    """Purge in small batches until all that has expired was tried, then sleep, until cancelled.
 
     Run it as a task beside the gateway. A backend that refuses is logged and asked again next time.
 

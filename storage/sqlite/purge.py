@@ -55,7 +55,8 @@ class PayloadPurge:
         self._reader = reader
         self._writer = writer
         self._last = _FIRST
-        self._faults: list[str] = []
+        self._stayed = 0
+        self._fault = ""
 
     async def step(self, blobs: BlobStore, *, now: float, limit: int) -> int:
         """Try the next `limit` payloads; return how many there were: fewer if the walk has ended."""
@@ -75,18 +76,17 @@ class PayloadPurge:
         try:
             await blobs.delete(key)
         except StorageError as exc:
-            self._faults.append(name_of(exc))
+            self._stayed += 1
+            self._fault = name_of(exc.__cause__ or exc)
             return False
         return True
 
     def _start_again(self) -> None:
-        if self._faults:
-            _log.warning(
-                "blob cannot be deleted",
-                extra={"blobs": len(self._faults), "fault": self._faults[0]},
-            )
+        if self._stayed:
+            extra = {"blobs": self._stayed, "fault": self._fault}
+            _log.warning("blob cannot be deleted", extra=extra)
         self._last = _FIRST
-        self._faults.clear()
+        self._stayed = 0
 
 
 def delete_expired(connection: sqlite3.Connection, now: float, limit: int) -> int:

@@ -20,7 +20,7 @@ SYNC_EVERY: Final = 0.05
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 
 SEGMENT_SECONDS: Final = 60.0
-"""How long a file is written: what was said in an ended run, and may be forgotten, must not lie there."""
+"""How long a file is written to: text of ended runs stays there, also what was forgotten meanwhile."""
 
 _NAME: Final = re.compile(r"[0-9]{8}\.journal")
 
