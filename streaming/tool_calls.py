@@ -16,6 +16,12 @@ from streaming.errors import ParseError
 from streaming.parts import CallStarted, Finished, Part, RefusalDelta, TextDelta, Usage
 from streaming.surrogates import HalfJoiner, mend
 
+MAX_CALLS: Final = 128
+"""How many calls a reply may begin: as many as OpenAI takes functions in a request."""
+
+_NAME_CHARS: Final = 256
+"""How much of a function's name is kept, however many pieces of it come; providers allow 64."""
+
 _PLACEHOLDER: Final = "{}"
 
 
@@ -45,7 +51,7 @@ class _Call:
             missing or because the first may be a placeholder.
     """
 
-    __slots__ = ("_rules", "_waiting", "_waiting_chars", "arguments", "id", "name", "number")
+    __slots__ = ("_rules", "_waiting", "arguments", "id", "name", "number")
 
     def __init__(self, rules: _Rules) -> None:
         self.number: int | None = None
@@ -54,7 +60,6 @@ class _Call:
         self.arguments: ArgumentsParser | RawArguments | None = None
         self._rules = rules
         self._waiting: list[str] = []
-        self._waiting_chars = 0
 
     def is_over(self, call_id: str, name: str, fragment: str) -> bool:
         """Whether a delta that is addressed like this call begins another one."""
@@ -70,9 +75,9 @@ class _Call:
 
         The first id stays. A name may come in pieces, and whole again with each delta.
         """
-        news = bool(name) and name != self.name
+        news = bool(name) and name != self.name and len(self.name) < _NAME_CHARS
         if news:
-            self.name += name
+            self.name = (self.name + name)[:_NAME_CHARS]
         if call_id and not self.id:
             self.id = call_id
             news = news or self.number is not None
@@ -104,9 +109,6 @@ class _Call:
         if self._may_be_placeholder() and fragment.lstrip().startswith("{"):
             self._waiting.clear()
         self._waiting.append(fragment)
-        self._waiting_chars += len(fragment)
-        if self._waiting_chars > self._rules.max_chars:
-            raise ParseError("too_large")
 
     def _may_be_placeholder(self) -> bool:
         """A server that must send some arguments early sends `{}` before the real ones."""
@@ -124,13 +126,15 @@ class ToolCallAccumulator:
     and what follows it is read. A stream is whole if a `Finished` came and `close` did not raise.
     After an error the accumulator stays failed. A call whose arguments were cut by the length
     limit is such an error, `truncated`; the `Finished("length")` before it tells the cause.
+    A reply beyond `max_chars` or `MAX_CALLS` is one, too, `too_large`, with the parts that just fitted.
 
     Args:
         streamed: Names of the top-level fields whose text is wanted as it arrives.
         functions: Names of the functions whose arguments are parsed field by field; those of
             others come as `ArgumentsDelta`. None: all are parsed. With names given, arguments
             wait for a name that is late.
-        max_chars: How many characters the arguments of one call may have.
+        max_chars: How many characters the reply may have: its text, its refusal, and the ids and
+            arguments of all its calls.
         max_depth: How deep they may nest: 1 to 1000.
     """
 
@@ -152,6 +156,8 @@ class ToolCallAccumulator:
         self._by_index: dict[int, _Call] = {}
         self._by_id: dict[str, _Call] = {}
         self._current: _Call | None = None
+        self._begun = 0
+        self._left = max_chars
         self._content = HalfJoiner()
         self._refusal = HalfJoiner()
         self._usage: Usage | None = None
@@ -166,7 +172,8 @@ class ToolCallAccumulator:
 
         Raises:
             UpstreamError: The chunk reports an error; the provider's fault.
-            ParseError: The arguments of a call are not what they should be; the model's fault.
+            ParseError: The arguments of a call are not what they should be, or the reply is
+                `too_large`; the model's fault.
         """
         if self._error is not None:
             raise self._error.carrying(())
@@ -175,6 +182,8 @@ class ToolCallAccumulator:
             self._take(chunk, parts)
         except ParseError as error:
             self._fail(error, parts)
+        if self._left < 0:
+            self._fail(ParseError("too_large"), parts)
         return parts
 
     def close(self) -> list[Part]:
@@ -231,10 +240,10 @@ class ToolCallAccumulator:
 
     def _take_delta(self, delta: Mapping[str, object], parts: list[Part]) -> None:
         content = delta.get("content")
-        if content and isinstance(content, str) and (text := self._content.feed(content)):
+        if content and isinstance(content, str) and (text := self._feed(self._content, content)):
             parts.append(TextDelta(text))
         refusal = delta.get("refusal")
-        if refusal and isinstance(refusal, str) and (text := self._refusal.feed(refusal)):
+        if refusal and isinstance(refusal, str) and (text := self._feed(self._refusal, refusal)):
             parts.append(RefusalDelta(text))
         calls = delta.get("tool_calls")
         if isinstance(calls, list):
@@ -259,6 +268,9 @@ class ToolCallAccumulator:
         self._current = call
         if fragment and call.number is None:
             self._announce(call, parts)
+        self._left -= len(fragment)
+        if self._left < 0:
+            fragment = fragment[: self._left]
         parts += call.feed(fragment)
 
     def _identify(
@@ -268,6 +280,9 @@ class ToolCallAccumulator:
         if call is None or call.is_over(call_id, name, fragment):
             if call is not None:
                 parts += call.flush()
+            self._begun += 1
+            if self._begun > MAX_CALLS:
+                raise ParseError("too_large")
             call = _Call(self._rules)
         if call.learn(call_id, name):
             self._announce(call, parts)
@@ -282,6 +297,8 @@ class ToolCallAccumulator:
         if type(index) is int:
             self._by_index[index] = call
         if call_id:
+            if call_id not in self._by_id:
+                self._left -= len(call_id)
             self._by_id[call_id] = call
 
     def _announce(self, call: _Call, parts: list[Part]) -> None:
@@ -289,6 +306,11 @@ class ToolCallAccumulator:
             call.number = len(self._calls)
             self._calls.append(call)
         parts.append(CallStarted(call.number, call.id, call.name))
+
+    def _feed(self, joiner: HalfJoiner, text: str) -> str:
+        """Count a text and join it, or what of it does not exceed the limit."""
+        self._left -= len(text)
+        return joiner.feed(text if self._left >= 0 else text[: self._left])
 
     def _end_texts(self, parts: list[Part]) -> None:
         if text := self._content.close():

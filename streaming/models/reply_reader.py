@@ -20,6 +20,10 @@ __all__ = ["ReplyReader"]
 MAX_EVENT_BYTES: Final = 1_048_576
 """The longest event accepted: a whole reply in one chunk fits, a stream without line ends does not."""
 
+MAX_REPLY_CHARS: Final = 1_048_576
+"""The longest reply, about twice what 128,000 tokens hold, the most that models are offered with. Every
+character is kept in memory, in the log and in the conversation, and 300 seconds can bring gigabytes."""
+
 _CUT_ON_PURPOSE: Final = frozenset({"length", "content_filter"})
 """Finish reasons after which the arguments may end anywhere."""
 
@@ -32,7 +36,8 @@ class ReplyReader:
 
     A reply is whole when the provider said why it ended (``finish_reason``). One that ends silently,
     by ``[DONE]``, by the end of the body or by a broken connection, is whole only if the arguments
-    of the reply function form a complete object.
+    of the reply function form a complete object. One that grows beyond `MAX_REPLY_CHARS` is ended here,
+    as a provider would end it: with ``Finished("length")``.
 
     Args:
         open_source: Sends the request and returns the body of the answer.
@@ -49,6 +54,7 @@ class ReplyReader:
         "_finished",
         "_function",
         "_open_source",
+        "_over_limit",
         "_source",
         "_watch",
     )
@@ -65,11 +71,12 @@ class ReplyReader:
         self._source: ByteSource | None = None
         self._events = EventReader(MAX_EVENT_BYTES)
         self._function = function
-        self._calls = ToolCallAccumulator(functions={function})
+        self._calls = ToolCallAccumulator(functions={function}, max_chars=MAX_REPLY_CHARS)
         self._called: dict[int, str] = {}
         self._finished: Finished | None = None
         self._failure: ModelError | None = None
         self._done = False
+        self._over_limit = False
 
     async def next_parts(self) -> list[Part]:
         """Wait for the next read that brings parts and return them; [] after the last ones.
@@ -95,7 +102,8 @@ class ReplyReader:
                 return parts
         if self._failure is not None:
             raise self._failure
-        await self._read_body_end(self._source)
+        if not self._over_limit:
+            await self._read_body_end(self._source)
         return []
 
     async def aclose(self) -> None:
@@ -134,7 +142,8 @@ class ReplyReader:
             self._fail(error_of_event(error.kind, error.status))
         except ParseError as error:
             came = error.parts
-            self._fail(ModelProtocolError(error.code))
+            self._over_limit = error.code == "too_large"
+            self._fail(None if self._over_limit else ModelProtocolError(error.code))
         for part in came:
             if isinstance(part, Finished):
                 self._finished = part
@@ -142,8 +151,10 @@ class ReplyReader:
                 if isinstance(part, CallStarted):
                     self._called[part.call] = part.name
                 parts.append(part)
+        if self._over_limit:
+            parts.append(Finished("length"))
 
-    def _fail(self, failure: ModelError) -> None:
+    def _fail(self, failure: ModelError | None) -> None:
         self._done = True
         self._failure = failure
 

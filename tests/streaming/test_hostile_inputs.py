@@ -31,7 +31,7 @@ from streaming.tool_calls import ToolCallAccumulator
 SIZES = (4_096, 16_384, 65_536, 262_144)
 """Characters: up to the longest message of a user. What is slow already fails before it takes minutes."""
 
-PIECE = 32
+PIECE = 64
 """Characters of a fragment."""
 
 GROWTH = 9.0
@@ -207,7 +207,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "json": decode_text,
     "halves of characters": mend_text,
     "arguments": lambda text: read_arguments(text, piece=len(text) + 99),
-    "arguments in pieces": lambda text: read_arguments(text, piece=2 * PIECE),
+    "arguments in pieces": lambda text: read_arguments(text, piece=PIECE),
     "arguments of another function": read_foreign_arguments,
     "names": read_names,
     "calls": read_calls,

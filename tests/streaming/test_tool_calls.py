@@ -25,7 +25,7 @@ from streaming.parts import (
     Usage,
 )
 from streaming.sse import DONE, EventReader
-from streaming.tool_calls import ToolCallAccumulator
+from streaming.tool_calls import MAX_CALLS, ToolCallAccumulator
 
 Json = dict[str, Any]
 _ABSENT: Any = object()
@@ -558,7 +558,7 @@ def test_arguments_whose_name_never_came_are_raw() -> None:
 
 
 def test_arguments_that_wait_are_bounded() -> None:
-    calls = ToolCallAccumulator(functions={"reply"}, max_chars=10)
+    calls = ToolCallAccumulator(functions={"reply"}, max_chars=10 + len("a"))
     calls.feed(chunk(call('{"content"', id="a")))
     with pytest.raises(ParseError, match="too_large"):
         calls.feed(chunk(call(":")))
@@ -608,14 +608,90 @@ def test_what_was_held_back_is_in_the_error_of_the_end() -> None:
     assert caught.value.parts == (TextDelta("\ufffd"),)
 
 
-def test_limits_hold_for_each_call() -> None:
-    deep = '{"a":[[1]]}'
+def test_arguments_nest_no_deeper_than_the_limit() -> None:
     with pytest.raises(ParseError, match="too_deep"):
-        parts_of(chunk(call(deep, name="reply")), max_depth=2)
+        parts_of(chunk(call('{"a":[[1]]}', name="reply")), max_depth=2)
+    assert len(parts_of(chunk(call('{"a":[[1]]}', name="reply")), max_depth=3)) == 2
+
+
+@pytest.mark.parametrize(
+    ("chunks", "fits"),
+    [
+        pytest.param(
+            [chunk(content="abcdef")] * 2, [TextDelta("abcdef"), TextDelta("ab")], id="text"
+        ),
+        pytest.param(
+            [chunk(refusal="abcdef")] * 2,
+            [RefusalDelta("abcdef"), RefusalDelta("ab")],
+            id="refusal",
+        ),
+        pytest.param(
+            [chunk(content="abcdef"), chunk(call("{[(", name="f"))],
+            [TextDelta("abcdef"), started(id="", name="f"), ArgumentsDelta(0, "{[")],
+            id="text and a call",
+        ),
+        pytest.param(
+            [chunk(call("{...}", name="f"), call("{...}", index=1, name="g"))],
+            [
+                started(id="", name="f"),
+                ArgumentsDelta(0, "{...}"),
+                started(1, id="", name="g"),
+                ArgumentsDelta(1, "{.."),
+            ],
+            id="several calls",
+        ),
+        pytest.param(
+            [chunk(call("{", id="abcd", name="f")), chunk(call("...}", id="efgh"))],
+            [started(id="abcd", name="f"), ArgumentsDelta(0, "{")],
+            id="ids",
+        ),
+        pytest.param(
+            [chunk(content="abcdefgh"), chunk(content="i", finish="stop")],
+            [TextDelta("abcdefgh"), Finished("stop")],
+            id="the last character",
+        ),
+    ],
+)
+def test_a_reply_is_no_longer_than_the_limit(
+    chunks: list[dict[str, Any]], fits: list[Part]
+) -> None:
+    calls = ToolCallAccumulator(functions={"reply"}, max_chars=8)
+    parts = [part for each in chunks[:-1] for part in calls.feed(each)]
+    with pytest.raises(ParseError, match="too_large") as caught:
+        calls.feed(chunks[-1])
+    assert [*parts, *caught.value.parts] == fits
     with pytest.raises(ParseError, match="too_large"):
-        parts_of(chunk(call(deep, name="reply")), max_chars=5)
-    one, two = call(deep, name="reply"), call(deep, index=1, name="reply")
-    assert len(parts_of(chunk(one, two), max_chars=len(deep), max_depth=3)) == 4
+        calls.feed(chunk(content="more"))
+
+
+def test_a_reply_may_be_as_long_as_the_limit() -> None:
+    parts = parts_of(chunk(content="ab"), chunk(call("{}", id="c", name="f")), max_chars=5)
+    assert parts == [TextDelta("ab"), started(id="c", name="f")]
+
+
+@pytest.mark.parametrize("name", ["f", ""])
+@pytest.mark.parametrize("by_id", [True, False])
+def test_a_reply_has_no_more_calls_than_the_limit(name: str, by_id: bool) -> None:
+    calls = ToolCallAccumulator()
+    for number in range(MAX_CALLS):
+        calls.feed(
+            chunk(
+                call(name="f", index=None, id=f"c{number}")
+                if by_id
+                else call(name=name, index=number)
+            )
+        )
+    with pytest.raises(ParseError, match="too_large"):
+        calls.feed(chunk(call(name=name, index=MAX_CALLS)))
+
+
+def test_a_name_in_endless_pieces_is_cut() -> None:
+    calls = ToolCallAccumulator()
+    parts = [part for n in range(1_000) for part in calls.feed(chunk(call(name=f"{n}")))]
+    names = [part.name for part in parts if isinstance(part, CallStarted)]
+    assert "".join(map(str, range(1_000))).startswith(names[-1])
+    assert 64 < len(names[-1]) < 1_000
+    assert len(parts) == len(names) < 200, "what is not kept is not told"
 
 
 @pytest.mark.parametrize(

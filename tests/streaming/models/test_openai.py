@@ -22,6 +22,7 @@ from streaming.models.errors import (
 from streaming.models.http_head import RequestHead
 from streaming.models.openai import AzureAccount, OpenAIAccount, OpenAIModel
 from streaming.models.openai_head import build_head
+from streaming.models.reply_reader import MAX_REPLY_CHARS
 from streaming.models.retry import RetryPolicy
 from streaming.parts import (
     ArgumentsDelta,
@@ -421,6 +422,20 @@ async def test_a_whole_reply_may_end_silently_and_a_cut_one_on_purpose(
 
 
 # What goes wrong
+
+
+async def test_a_reply_without_an_end_is_ended_and_its_connection_closed(
+    endpoint: OpenAIEndpoint, make_model: MakeModel
+) -> None:
+    endpoint.will(stream(Do.REPEAT, chunk({"content": "x" * 65_536})))
+
+    parts = await parts_of(make_model())
+
+    assert text_of(parts) == "x" * MAX_REPLY_CHARS
+    assert parts[-1] == Finished("length")
+    async with asyncio.timeout(10):
+        await endpoint.closed()
+
 
 HUGE = b"data: " + b"x" * 1_100_000
 STARTED = [*call_events('{"content": "a')]

@@ -19,9 +19,21 @@ from streaming.models.errors import (
     ModelTimeoutError,
     ModelUnavailableError,
 )
+from streaming.models.reply_reader import MAX_REPLY_CHARS
 from streaming.models.reply_stream import stream_reply
 from streaming.models.retry import RetryPolicy
-from streaming.parts import FieldDelta, FieldDone, Finished, Part, Usage
+from streaming.parts import (
+    ArgumentsDelta,
+    CallStarted,
+    FieldDelta,
+    FieldDone,
+    Finished,
+    Part,
+    RefusalDelta,
+    TextDelta,
+    Usage,
+)
+from streaming.tool_calls import MAX_CALLS
 from tests.streaming.models.openai_endpoint import (
     DONE,
     Do,
@@ -261,3 +273,76 @@ def test_the_parts_do_not_depend_on_the_reads(content: str, size: int, cuts: lis
     parts = [part for parts in reads for part in parts]
     assert parts.count(FieldDone(name="content", call=0)) == 1
     assert parts[-1] == Finished("stop")
+
+
+# A reply without an end
+
+
+class Endless:
+    """The same bytes again and again, behind some others."""
+
+    def __init__(self, first: bytes, again: bytes) -> None:
+        self._first = first
+        self._again = again
+        self.reads = 0
+        self.closed = 0
+
+    async def read(self) -> bytes:
+        self.reads += 1
+        return self._first if self.reads == 1 else self._again
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+PIECE = "\u4e00" * 16_384
+FOREIGN = call("{", name="search", index=1)
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "kind"),
+    [
+        pytest.param(chunk(), chunk({"content": PIECE}), TextDelta, id="text"),
+        pytest.param(chunk(), chunk({"refusal": PIECE}), RefusalDelta, id="refusal"),
+        pytest.param(call('{"content": "', name="reply"), call(PIECE), FieldDelta, id="reply"),
+        pytest.param(FOREIGN, call(PIECE, index=1), ArgumentsDelta, id="another function"),
+    ],
+)
+async def test_a_reply_without_an_end_is_ended_as_too_long(
+    first: bytes, again: bytes, kind: type[TextDelta]
+) -> None:
+    source = Endless(first, again)
+    reads = await read(Provider(source))
+
+    assert reads[-1][-1] == Finished("length")
+    said = sum(len(part.text) for parts in reads for part in parts if isinstance(part, kind))
+    assert MAX_REPLY_CHARS - 20 <= said <= MAX_REPLY_CHARS
+    assert source.closed == 1
+    assert source.reads <= MAX_REPLY_CHARS // len(PIECE) + 2, "the rest is not waited for"
+
+
+async def test_a_field_without_an_end_ends_the_reply_as_too_long() -> None:
+    source = Endless(call('{"content": "Hi", "memory": "', name="reply"), call(PIECE))
+    reads = await read(Provider(source))
+
+    assert text_of(reads) == "Hi"
+    assert reads[-1] == [Finished("length")]
+
+
+async def test_calls_without_an_end_end_the_reply_as_too_long() -> None:
+    many = b"".join(call("{}", name="search", index=index) for index in range(1_000))
+    reads = await read(Provider(Endless(chunk(), many)))
+
+    assert reads[-1][-1] == Finished("length")
+    calls = [part for parts in reads for part in parts if isinstance(part, CallStarted)]
+    assert len(calls) == MAX_CALLS
+
+
+async def test_a_limit_that_is_passed_with_the_end_of_the_reply_counts() -> None:
+    text = "x" * (MAX_REPLY_CHARS // 2 + 1)
+    source = Source(chunk({"content": text}), chunk({"content": text}, "stop"), DONE)
+    reads = await read(Provider(source))
+
+    assert [part for parts in reads for part in parts if isinstance(part, Finished)] == [
+        Finished("length")
+    ]
