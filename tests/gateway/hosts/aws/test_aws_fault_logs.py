@@ -3,12 +3,14 @@
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
 from tests.engines.fault_proxy import refusal
+from tests.engines.processes import Engine
 from tests.engines.runtime_api import FunctionError, LambdaFunction
 from tests.gateway.hosts.aws.functions import (
     Functions,
@@ -18,6 +20,7 @@ from tests.gateway.hosts.aws.functions import (
     http_event,
     message_event,
     new_connection_id,
+    running_functions,
 )
 
 NAMES = ("connect", "disconnect", "http", "message", "reply", "seal")
@@ -100,11 +103,12 @@ def test_what_nobody_foresaw_is_an_error_with_its_trace(functions: Functions, na
     assert "Error" in errors[0]["trace"]
 
 
-def test_keys_that_cannot_be_had_are_an_error(functions: Functions) -> None:
-    functions.lambdas.serves_keys = False
-    event = connect_event(new_connection_id(), token=functions.token())
-    try:
-        errors = errors_of(functions.another("connect"), event)
-    finally:
-        functions.lambdas.serves_keys = True
-    assert "keys" in str(errors)
+def test_keys_that_cannot_be_had_are_an_error(
+    dynoxide: Engine, moto_server: Engine, tmp_path: Path
+) -> None:
+    with running_functions(dynoxide, moto_server, tmp_path) as nobody_has_fetched_them:
+        nobody_has_fetched_them.lambdas.serves_keys = False
+        event = connect_event(new_connection_id(), token=nobody_has_fetched_them.token())
+        (error,) = errors_of(nobody_has_fetched_them["connect"], event)
+    assert error["message"] == "keys are unavailable"
+    assert error["cause"].startswith("KeysUnavailableError: ")
