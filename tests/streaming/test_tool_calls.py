@@ -809,7 +809,9 @@ def test_names_and_ids_hold_no_lone_halves() -> None:
     assert ToolCallAccumulator().feed(decode_chunk(data)) == [started(0, "a\ufffd", "\ufffd")]
 
 
-texts = st.text(st.sampled_from('ab"\\\n{}日本🙂') | st.characters(), max_size=20)
+# No halves: Python would put them into the bytes, which no server can.
+characters = st.characters(exclude_categories=["Cs"])
+texts = st.text(st.sampled_from('ab"\\\n{}日本🙂') | characters, max_size=20)
 
 
 @settings(max_examples=200, deadline=None)
