@@ -8,7 +8,8 @@ nothing is closed in between. Whatever an invocation starts it also awaits, or i
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Generic, TypeVar
+from functools import cache
+from typing import Any, Generic, TypeVar
 
 from gateway.telemetry import set_up_logs
 from storage.signed_http import shared_tls
@@ -19,7 +20,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_RUNNER: Final = asyncio.Runner()  # makes its loop when it first runs something
+
+@cache
+def _runner() -> asyncio.Runner:
+    """Return what has the loop. Logs are set up, too, until the settings say how: those may be wrong."""
+    set_up_logs("info")
+    return asyncio.Runner()
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -28,7 +34,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     What it raises is logged: Lambda's own report of it has another form, which no alarm of ours counts.
     """
     try:
-        return _RUNNER.run(work)
+        return _runner().run(work)
     except Exception:
         log.exception("invocation failed")
         raise
@@ -48,6 +54,5 @@ class Kept(Generic[T]):
     async def get(self) -> T:
         """Return it. A process has one invocation at a time, so nobody else makes it meanwhile."""
         if not self._made:
-            set_up_logs("info")  # until the settings say how: one that is not valid is logged, too
             self._made.append(await self._make())
         return self._made[0]
