@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from urllib.parse import parse_qsl
 
 import orjson
@@ -25,6 +26,7 @@ from websockets.typing import Subprotocol
 from gateway.app import Gateway
 from gateway.faults import cause_of, http_status, wire_error
 from gateway.hosts.local.addresses import client_address
+from gateway.hosts.local.inbox import Inbox
 from gateway.hosts.local.limits import HostLimits
 from gateway.hosts.local.sockets import OpenSocket, Sockets, close
 from gateway.identity.admission import Handshake
@@ -49,9 +51,6 @@ SOCKET_PATH = "/v1/ws"
 
 UNSENT_BYTES = 1_048_576
 """Far more than what a reader's backlog and a frame for each of its runs may come to."""
-
-COMMANDS_MAX = 8
-"""How many commands of one connection may be under way or wait for those before; then it is not read."""
 
 _JSON = "application/json"
 
@@ -248,29 +247,22 @@ class Upgrades:
         It has no answer that could come too early, and must not wait for those before it: their answers
         may wait for a slow client, or for a disk.
         """
-        loop = asyncio.get_running_loop()
-        room, turn = asyncio.Semaphore(COMMANDS_MAX), asyncio.Lock()  # the lock goes by order
-
-        async def in_turn(frame: str | bytes) -> None:
-            async with turn:
-                await self._carry_out(socket, frame)
-            room.release()
-
-        async def at_once(frame: str | bytes) -> None:
-            await self._carry_out(socket, frame)
-            room.release()
-
+        inbox = Inbox(
+            socket.ws,
+            overtakes=lambda frame: socket.identified and _is_cancel(frame),
+            carry_out=partial(self._carry_out, socket),
+        )
         self._sockets.add(socket)
         log.info("connected", extra={"connection_id": socket.connection.connection_id})
-        async with asyncio.TaskGroup() as commands:  # what came before a close is carried out
+        try:
             with suppress(ConnectionClosed):
-                async for frame in socket.ws:
-                    socket.heard_at = loop.time()
-                    await room.acquire()
-                    overtakes = socket.identified and _is_cancel(frame)
-                    commands.create_task(at_once(frame) if overtakes else in_turn(frame))
+                while True:
+                    await self._carry_out(socket, await inbox.next())
+        finally:
+            await inbox.aclose()
 
     async def _carry_out(self, socket: OpenSocket, frame: str | bytes) -> None:
+        socket.heard_at = asyncio.get_running_loop().time()
         before, refusal = socket.connection, self._over_rate(socket)
         handled = await self._gateway.message(before, frame, refusal=refusal)
         socket.bad_frames = socket.bad_frames + 1 if handled.bad_frame else 0
