@@ -133,6 +133,9 @@ class Settings(BaseModel):
     first_token_s: Seconds = Field(30.0, description="deadline of the first part of a reply")
     between_chunks_s: Seconds = Field(30.0, description="longest silence within a reply")
     reply_s: Seconds = Field(300.0, description="deadline of a whole reply")
+    reply_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="longest reply in the provider's tokens; unset: the provider's own limit"
+    )
     unread_run_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="a reply that nobody has read for so long is interrupted; 0 for never"
     )

@@ -58,12 +58,21 @@ async def open_model(settings: Settings, *, stack: AsyncExitStack) -> ChatModel:
         from streaming.models.scripted import ScriptedModel
 
         pace = settings.scripted_pace or None
-        return ScriptedModel(fragments_per_second=pace, deadlines=deadlines)
+        return ScriptedModel(
+            fragments_per_second=pace,
+            max_output_tokens=settings.reply_tokens,
+            deadlines=deadlines,
+        )
 
     from streaming.models.openai import OpenAIModel
 
     name = settings.azure_deployment if settings.azure_endpoint else settings.openai_model
-    model = OpenAIModel(name or "", _account(settings), deadlines=deadlines)
+    model = OpenAIModel(
+        name or "",
+        _account(settings),
+        max_output_tokens=settings.reply_tokens,
+        deadlines=deadlines,
+    )
     stack.push_async_callback(model.aclose)
     try:
         await model.warm()

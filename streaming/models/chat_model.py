@@ -44,10 +44,6 @@ class ModelRequest:
     """The whole prompt, oldest first; at least one message."""
     function: Function
     """The reply function. The model is made to call it; one that answers in plain text is read too."""
-    user: str | None = None
-    """An opaque id of the person, for the provider's abuse reports; never a name or an address."""
-    max_output_tokens: int | None = None
-    """Upper bound of the reply in the provider's tokens; None leaves it to the provider."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

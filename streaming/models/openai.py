@@ -37,6 +37,8 @@ class OpenAIModel:
     Args:
         name: The model's name as the provider knows it; on Azure, the name of the deployed model.
         account: Where it is served.
+        max_output_tokens: Upper bound of a reply in the provider's tokens, reasoning included, 1 or
+            more; None leaves it to the provider.
         deadlines: How long one reply may take.
         retry: When a failed request is sent again.
     """
@@ -46,11 +48,13 @@ class OpenAIModel:
         name: str,
         account: OpenAIAccount | AzureAccount,
         *,
+        max_output_tokens: int | None = None,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         retry: RetryPolicy = DEFAULT_RETRY,
     ) -> None:
         self.name = name
         self._account = account
+        self._max_output_tokens = max_output_tokens
         self._deadlines = deadlines
         self._retry = retry
         self._head: RequestHead | None = None
@@ -61,7 +65,7 @@ class OpenAIModel:
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[list[Part], None]:
         """See `ChatModel.stream`."""
-        body = request_body(self.name, request)
+        body = request_body(self.name, request, max_output_tokens=self._max_output_tokens)
 
         async def open_source() -> ByteSource:
             return await self._post(body)
@@ -115,8 +119,16 @@ class OpenAIModel:
         return head
 
 
-def request_body(model: str, request: ModelRequest) -> bytes:
-    """Return the JSON body that asks `model` for a streamed call of the reply function."""
+def request_body(
+    model: str, request: ModelRequest, *, max_output_tokens: int | None = None
+) -> bytes:
+    """Return the JSON body that asks `model` for a streamed call of the reply function.
+
+    Args:
+        model: The model's name.
+        request: What is asked.
+        max_output_tokens: See `OpenAIModel`.
+    """
     function = request.function
     body: dict[str, object] = {
         "model": model,
@@ -135,8 +147,6 @@ def request_body(model: str, request: ModelRequest) -> bytes:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    if request.user is not None:
-        body["user"] = request.user
-    if request.max_output_tokens is not None:
-        body["max_completion_tokens"] = request.max_output_tokens
+    if max_output_tokens is not None:
+        body["max_completion_tokens"] = max_output_tokens
     return orjson.dumps(body, default=dict)  # a schema may be any Mapping

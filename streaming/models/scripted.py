@@ -33,6 +33,7 @@ class ScriptedModel:
 
     Args:
         fragments_per_second: The pace; None sends as fast as the reader reads.
+        max_output_tokens: Upper bound of a reply in tokens, each of which is a fragment; None for none.
         deadlines: How long one reply may take.
         retry: When a request that was made to fail is sent again.
         sleep: Waits the given seconds; the pace and the waits between retries go through it.
@@ -44,11 +45,13 @@ class ScriptedModel:
         self,
         *,
         fragments_per_second: float | None = 40.0,
+        max_output_tokens: int | None = None,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         retry: RetryPolicy = DEFAULT_RETRY,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._pause = 1.0 / fragments_per_second if fragments_per_second else 0.0
+        self._max_output_tokens = max_output_tokens
         self._deadlines = deadlines
         self._retry = retry
         self._sleep = sleep
@@ -56,7 +59,12 @@ class ScriptedModel:
     def stream(self, request: ModelRequest) -> AsyncGenerator[list[Part], None]:
         """See `ChatModel.stream`."""
         wishes = read_wishes(last_user_message(request))
-        script = scripted_stream(request, scripted_reply(request, wishes), wishes)
+        script = scripted_stream(
+            request,
+            scripted_reply(request, wishes),
+            wishes,
+            max_output_tokens=self._max_output_tokens,
+        )
         requests_so_far = 0
 
         async def open_source() -> ByteSource:

@@ -48,13 +48,25 @@ class ScriptedStream:
     ending: Ending = "end"
 
 
-def scripted_stream(request: ModelRequest, reply: ScriptedReply, wishes: Wishes) -> ScriptedStream:
+def scripted_stream(
+    request: ModelRequest,
+    reply: ScriptedReply,
+    wishes: Wishes,
+    *,
+    max_output_tokens: int | None = None,
+) -> ScriptedStream:
     """Return the response that carries `reply` in the form, and with the failure, asked for.
 
     Of the failures, those that a provider reports before any stream are not made here.
+
+    Args:
+        request: The whole prompt.
+        reply: What is said.
+        wishes: What the message asks for.
+        max_output_tokens: How many fragments there may be; None for any number.
     """
     body = list(_body(request, reply, wishes))
-    body, finish_reason = _shortened(body, request, wishes)
+    body, finish_reason = _shortened(body, wishes, max_output_tokens)
     if wishes.failure is not None:
         shown = body[: len(body) // 2] if wishes.failure.later else []
         return _failing([_first_chunk(), *shown], wishes.failure)
@@ -92,10 +104,12 @@ def _pieces(text: str) -> list[str]:
     return pieces
 
 
-def _shortened(body: list[bytes], request: ModelRequest, wishes: Wishes) -> tuple[list[bytes], str]:
+def _shortened(
+    body: list[bytes], wishes: Wishes, max_output_tokens: int | None
+) -> tuple[list[bytes], str]:
     if "filter" in wishes.words:
         return body[: len(body) // 2], "content_filter"
-    limit = len(body) // 2 if "truncate" in wishes.words else request.max_output_tokens
+    limit = len(body) // 2 if "truncate" in wishes.words else max_output_tokens
     if limit is not None and limit < len(body):
         return body[:limit], "length"
     return body, "stop"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,12 @@ from gateway.runs.live_run import LiveRun
 from gateway.settings import Settings, SettingsError
 from storage.errors import StorageUnavailableError, UnusableDataError
 from storage.records import Owner
+from streaming.models.chat_model import ChatMessage, ChatModel, Function, ModelRequest
 from streaming.models.scripted import ScriptedModel
+from streaming.parts import Part, Usage
 from tests.gateway.runs.fakes import FakeTransport
 from tests.gateway.turns.exchange import FakeModel
+from tests.streaming.models.openai_endpoint import openai_endpoint
 
 PAGE = "http://localhost:8765"
 
@@ -263,6 +266,28 @@ async def test_a_provider_that_cannot_be_asked_keeps_it_from_starting(
         await open_model(Settings(**settings), stack=stack)
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+async def test_the_scripted_model_says_no_more_tokens_than_set(stack: AsyncExitStack) -> None:
+    model = await open_model(Settings(reply_tokens=5, scripted_pace=0), stack=stack)
+    usage = [part for part in await reply_of(model) if isinstance(part, Usage)]
+    assert [each.completion_tokens for each in usage] == [5]
+
+
+async def test_a_provider_is_asked_for_no_more_tokens_than_set() -> None:
+    async with openai_endpoint() as endpoint, AsyncExitStack() as stack:
+        provider = {"openai_api_key": "sk-1", "openai_base_url": endpoint.base_url}
+        await reply_of(await open_model(Settings(**provider), stack=stack))
+        await reply_of(await open_model(Settings(reply_tokens=5, **provider), stack=stack))
+        limits = [asked.body.get("max_completion_tokens") for asked in endpoint.requests]
+    assert limits == [None, 5]
+
+
+async def reply_of(model: ChatModel) -> list[Part]:
+    function = Function(name="reply", description="", parameters={"properties": {"content": {}}})
+    asked = ModelRequest(messages=(ChatMessage(role="user", content="Hi"),), function=function)
+    async with asyncio.timeout(10), aclosing(model.stream(asked)) as reply:
+        return [part async for parts in reply for part in parts]
 
 
 async def test_a_given_model_is_used_as_it_is(stack: AsyncExitStack, tmp_path: Path) -> None:

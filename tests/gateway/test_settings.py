@@ -82,6 +82,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "first_token_s": ("1.5", 1.5),
     "between_chunks_s": ("2", 2.0),
     "reply_s": ("3", 3.0),
+    "reply_tokens": ("256", 256),
     "unread_run_s": ("600", 600.0),
     "characters": ('{"誠":"あなたは誠です。","b":"B"}', {"誠": "あなたは誠です。", "b": "B"}),
     "emotions": ("嬉しい,悲しい", ("嬉しい", "悲しい")),

@@ -76,8 +76,6 @@ REQUEST = ModelRequest(
         description="Say something.",
         parameters={"type": "object", "properties": {"content": {"type": "string"}}},
     ),
-    user="u-1",
-    max_output_tokens=256,
 )
 
 MakeModel = Callable[..., OpenAIModel]
@@ -96,11 +94,18 @@ async def make_model(endpoint: OpenAIEndpoint) -> AsyncIterator[MakeModel]:
     def make(
         account: OpenAIAccount | AzureAccount | None = None,
         *,
+        max_output_tokens: int | None = None,
         deadlines: Deadlines = PATIENT,
         retry: RetryPolicy = NEVER,
     ) -> OpenAIModel:
         default = OpenAIAccount(credential=KEY, base_url=endpoint.base_url)
-        model = OpenAIModel("gpt-test", account or default, deadlines=deadlines, retry=retry)
+        model = OpenAIModel(
+            "gpt-test",
+            account or default,
+            max_output_tokens=max_output_tokens,
+            deadlines=deadlines,
+            retry=retry,
+        )
         models.append(model)
         return model
 
@@ -170,9 +175,15 @@ async def test_openai_is_asked_for_a_forced_streamed_call(
         "tool_choice": {"type": "function", "function": {"name": "reply"}},
         "stream": True,
         "stream_options": {"include_usage": True},
-        "user": "u-1",
-        "max_completion_tokens": 256,
     }
+
+
+async def test_a_limit_of_tokens_is_asked_for(
+    endpoint: OpenAIEndpoint, make_model: MakeModel
+) -> None:
+    await parts_of(make_model(max_output_tokens=256))
+
+    assert endpoint.requests[0].body["max_completion_tokens"] == 256
 
 
 async def test_every_header_is_sent_once(endpoint: OpenAIEndpoint, make_model: MakeModel) -> None:

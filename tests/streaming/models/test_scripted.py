@@ -33,14 +33,13 @@ PARAMETERS: dict[str, object] = {
 NEVER = RetryPolicy(retries=0)
 
 
-def request(text: str, *, max_output_tokens: int | None = None) -> ModelRequest:
+def request(text: str) -> ModelRequest:
     return ModelRequest(
         messages=(
             ChatMessage(role="system", content="Be kind."),
             ChatMessage(role="user", content=text),
         ),
         function=Function(name="answer", description="Answer.", parameters=PARAMETERS),
-        max_output_tokens=max_output_tokens,
     )
 
 
@@ -140,9 +139,8 @@ async def test_truncate_ends_inside_a_sentence() -> None:
     assert parts[-1] == Finished("length")
 
 
-async def test_the_output_limit_of_the_request_counts() -> None:
-    async with aclosing(fast().stream(request("hello", max_output_tokens=10))) as reply:
-        parts = [part async for read in reply for part in read]
+async def test_a_reply_has_no_more_tokens_than_the_model_may_say() -> None:
+    parts = await parts_of("hello", fast(max_output_tokens=10))
 
     usage = next(part for part in parts if isinstance(part, Usage))
     assert usage.completion_tokens == 10
