@@ -1,6 +1,5 @@
 """Logs: one JSON object a line, whatever is logged."""
 
-import asyncio
 import io
 import json
 import logging
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.telemetry import DEFERRED_MAX, JsonFormatter, set_up_logs
+from gateway.telemetry import JsonFormatter, set_up_logs
 
 
 @pytest.fixture
@@ -164,75 +163,3 @@ def test_logs_go_to_standard_error(stream: io.StringIO, capsys: pytest.CaptureFi
     written = capsys.readouterr()
     assert written.out == ""
     assert json.loads(written.err)["message"] == "said"
-
-
-# Deferred lines
-
-
-@pytest.fixture
-def deferred(stream: io.StringIO) -> io.StringIO:
-    set_up_logs("info", stream=stream, deferred=True)
-    return stream
-
-
-def said(stream: io.StringIO) -> list[str]:
-    return [line["message"] for line in lines(stream)]
-
-
-async def test_deferred_lines_are_written_together_a_moment_later(deferred: io.StringIO) -> None:
-    log.info("one")
-    await asyncio.sleep(0)
-    log.info("two")
-    assert said(deferred) == []
-    async with asyncio.timeout(5):
-        while not said(deferred):
-            await asyncio.sleep(0.001)
-    assert said(deferred) == ["one", "two"]
-    log.info("three")  # the next ones are written, too
-    async with asyncio.timeout(5):
-        while len(said(deferred)) < 3:
-            await asyncio.sleep(0.001)
-
-
-async def test_a_deferred_line_tells_when_it_was_said(deferred: io.StringIO) -> None:
-    log.info("early")
-    await asyncio.sleep(0.02)
-    log.warning("late")
-    early, late = (line["at"] for line in lines(deferred))
-    assert early < late
-
-
-async def test_a_warning_waits_for_nothing_and_brings_what_was_said_before(
-    deferred: io.StringIO,
-) -> None:
-    log.info("before")
-    log.warning("trouble")
-    assert said(deferred) == ["before", "trouble"]
-
-
-async def test_so_many_lines_wait_and_no_more(deferred: io.StringIO) -> None:
-    for _ in range(DEFERRED_MAX):
-        log.info("said")
-    assert len(said(deferred)) == DEFERRED_MAX
-
-
-def test_without_an_event_loop_nothing_is_deferred(deferred: io.StringIO) -> None:
-    log.info("said")
-    assert said(deferred) == ["said"]
-
-
-async def test_what_another_thread_says_brings_what_waits(deferred: io.StringIO) -> None:
-    log.info("on the loop")
-    await asyncio.to_thread(log.info, "on a thread")
-    assert said(deferred) == ["on the loop", "on a thread"]
-
-
-def test_what_waits_when_the_loop_ends_is_written_at_exit(deferred: io.StringIO) -> None:
-    async def main() -> None:
-        log.info("last words")
-
-    asyncio.run(main())
-    assert said(deferred) == []
-    for handler in logging.getLogger().handlers:
-        handler.close()  # as `logging.shutdown` does
-    assert said(deferred) == ["last words"]
