@@ -29,7 +29,7 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def _serve(asked: argparse.Namespace) -> int:
     settings = read_settings({"host": asked.host, "port": asked.port, "data_dir": asked.data_dir})
-    set_up_logs(settings.log_level, deferred=True)
+    set_up_logs(settings.log_level)
     _allow_descriptors()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, on_ready=lambda url: _greet(settings, url)))
