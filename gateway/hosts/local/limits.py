@@ -28,10 +28,9 @@ class HostLimits:
         commands_per_s: how many commands a user may give each second, over all of his sockets. A
             handshake and a ticket count as one.
         commands_at_once: how many of them before that counts.
-        refusals: a socket is closed for its user's sake when so many more of its commands were refused for
-            that than carried out.
-        set_aside_bytes: how much a user may announce as uploads or have stored of long answers in the time
-            that an upload is kept; that much at once, too.
+        refusals: a socket is closed when so many more of its commands were refused for that than not.
+        set_aside_bytes: how much a user may announce as uploads and have stored of long answers at once,
+            and again in the time that an upload is kept.
         backlog_bytes: unsent bytes above which a reader waits.
     """
 

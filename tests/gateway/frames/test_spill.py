@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from gateway.frames.spill import Spill, split_text_event
+from gateway.tenants.allowance import Allowance
 from gateway.wire.answers import Payload as PayloadAnswer
+from gateway.wire.errors import RateLimitedError
 from gateway.wire.events import AnyEvent, ContentDone, MemoryNoted, ToolCallDelta, content_delta
 from gateway.wire.limits import FRAME_TARGET_BYTES
+from storage import ttl
 from storage.blobs.files import FileBlobs, open_file_blobs
 from storage.errors import BlobMissingError, StorageUnavailableError
 from storage.records import BlobRef
@@ -52,6 +55,35 @@ async def test_a_kept_frame_can_be_fetched(spill: Spill, payloads: FakePayloads)
         NOW + 60,
     )
     assert (row.ref.key, row.ref.sha256) == (ref.key, hashlib.sha256(frame).hexdigest())
+
+
+async def test_an_answer_is_kept_until_no_url_for_it_works(
+    spill: Spill, payloads: FakePayloads
+) -> None:
+    ref = await spill.keep_answer(ANNA, "p1", b"a page")
+    assert await spill.fetch(ref) == b"a page"
+    (row,) = payloads.rows.values()
+    signed = orjson.loads(spill.announce(ANNA, ref, of="page", id="c1"))
+    assert row.expires_at > NOW + ttl.DOWNLOAD_URL
+    assert row.expires_at > signed["expires_at"] / 1000
+
+
+async def test_answers_above_an_allowance_are_not_kept_but_events_are(
+    blobs: FakeBlobs, payloads: FakePayloads
+) -> None:
+    """What a model says is bounded elsewhere, and must not be lost."""
+    spill = Spill(
+        store=payloads,  # type: ignore[arg-type] # a fake
+        blobs=blobs,
+        clock=lambda: NOW,
+        set_aside=Allowance(burst=10, per_s=0.001),
+    )
+    await spill.keep_answer(ANNA, "p1", b"x" * 10)
+    with pytest.raises(RateLimitedError):
+        await spill.keep_answer(ANNA, "p2", b"x")
+    await spill.keep_answer(BEN, "p3", b"x")
+    await spill.keep(ANNA, "run-1.2", b"x", expires_at=NOW)
+    assert list(payloads.rows) == ["p1", "p3", "run-1.2"]
 
 
 async def test_the_row_is_there_before_the_blob(

@@ -184,6 +184,19 @@ async def test_a_renewed_identity_counts_once(folder: Path) -> None:
             pass
 
 
+async def test_a_place_is_free_again_after_a_socket_and_after_a_refusal(folder: Path) -> None:
+    async with local_host(folder, limits=HostLimits(sockets=4)) as host:
+        for _ in range(4):
+            async with line_to(host.port) as line:
+                await line.say(request(headers={"Authorization": "Bearer x"}))
+                assert (await line.head()).status == 401
+            async with host.client():
+                pass
+        async with asyncio.timeout(5):
+            while await handshake(host) != 101:
+                await asyncio.sleep(0.01)
+
+
 async def test_handshakes_under_way_count_as_sockets(folder: Path) -> None:
     admit, gate = Admission.admit, asyncio.Event()
 

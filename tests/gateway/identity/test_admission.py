@@ -19,6 +19,7 @@ from gateway.identity.errors import (
 from gateway.identity.handshake import HandshakePolicy
 from gateway.identity.keys import FixedKeys, PublicKey
 from gateway.identity.verifier import TokenVerifier, TrustedIssuer
+from gateway.wire.errors import RateLimitedError
 from storage import ttl
 from storage.errors import StorageUnavailableError
 from storage.records import Connection, Owner, Ticket
@@ -87,7 +88,13 @@ class Door:
                 origins=frozenset({PAGE}), **{"admits_unidentified": True, **policy}
             ),
             clock=lambda: self.now,
+            allow=self._allow,
         )
+        self.refused: set[Owner] = set()
+
+    def _allow(self, owner: Owner) -> None:
+        if owner in self.refused:
+            raise RateLimitedError
 
     async def open(
         self,
@@ -209,6 +216,19 @@ async def test_a_token_in_the_query_is_a_setting(allowed: bool) -> None:
     else:
         with pytest.raises(TokenInvalidError):
             await door.open(("Origin", PAGE), query=query)
+
+
+async def test_a_user_who_comes_too_often_gets_neither_connection_nor_ticket(door: Door) -> None:
+    text, _ = await door.admission.sell_ticket(token(), b"r" * 16)
+    door.refused.add(USER)
+    for headers, query in (((bearer(token()),), ()), ((), (("ticket", text),))):
+        with pytest.raises(RateLimitedError):
+            await door.open(*headers, query=query)
+    with pytest.raises(RateLimitedError):
+        await door.admission.sell_ticket(token(), b"s" * 16)
+    assert (door.rows.connections_by_id, door.rows.tickets_by_hash) == ({}, {})
+    await door.open(bearer(token(claims={"sub": "user-2"})))
+    await door.open(*page())  # nobody yet
 
 
 async def test_a_connection_that_cannot_be_stored_is_not_opened(door: Door) -> None:
