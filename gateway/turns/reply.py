@@ -138,6 +138,7 @@ class ReplyWriter:
         self._emotion: str | None = None
         self._category: str | None = None
         self._memories: dict[str, str] = {}
+        self._logged: set[str] = set()
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
 
@@ -225,7 +226,7 @@ class ReplyWriter:
                 return
             self._source = source
             if self._content_done:
-                log.warning("text behind the end of a reply ignored")
+                self._log_once(logging.WARNING, "text behind the end of a reply ignored")
             elif self._content:
                 text = f"\n\n{text}"
         if not self._content_done:
@@ -249,8 +250,14 @@ class ReplyWriter:
                 return self._choose(name, value)
             case "memory":
                 return self._remember(value)
-        log.info("unknown field of a reply ignored")
+        self._log_once(logging.INFO, "unknown field of a reply ignored")
         return []
+
+    def _log_once(self, level: int, message: str) -> None:
+        """Log what a model may do with every fragment, but not as often."""
+        if message not in self._logged:
+            self._logged.add(message)
+            log.log(level, message)
 
     def _choose(self, name: Literal["emotion", "category"], value: object) -> list[Event]:
         allowed = self._shape.emotions if name == "emotion" else self._shape.categories

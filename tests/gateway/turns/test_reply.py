@@ -347,6 +347,19 @@ def test_an_unknown_field_is_ignored(writer: ReplyWriter, caplog: pytest.LogCapt
     assert read(writer, FieldDelta("notes", "x"), FieldDone("notes")) == []
 
 
+def test_what_a_model_does_again_and_again_is_logged_once(
+    writer: ReplyWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        read(writer, *(FieldValue(f"field {number}", 1) for number in range(100)))
+        read(writer, FieldDelta("content", "Hi"), FieldDone("content"))
+        read(writer, *[TextDelta("more"), FieldDelta("content", "more")] * 100)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "unknown field of a reply ignored"),
+        ("WARNING", "text behind the end of a reply ignored"),
+    ]
+
+
 # Emotion and category
 
 
