@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway.account.account import Account
@@ -51,15 +51,37 @@ class Handled:
     Attributes:
         connection: the record as it is now, for the next frame.
         error: what the client was told, if anything was wrong.
+        cause: why, for the log.
+        command: what the frame was, if it was of the protocol.
+        seconds: how long it took.
     """
 
     connection: Connection
     error: WireError | None = None
+    cause: str | None = None
+    command: commands.AnyCommand | None = field(default=None, compare=False)
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def bad_frame(self) -> bool:
         """Whether the frame itself was not of the protocol."""
         return isinstance(self.error, BadRequestError | UnsupportedError | PayloadTooLargeError)
+
+    def report(self) -> None:
+        """Log it. Left to the host: a line costs more than a frame, and some may come before it."""
+        owner = self.connection.owner
+        log.info(
+            "command",
+            extra={
+                "connection_id": self.connection.connection_id,
+                "tenant_id": owner.tenant_id if owner else None,
+                "type": self.command.type if self.command else None,
+                "id": getattr(self.command, "id", None),
+                "code": self.error.code if self.error else None,
+                "cause": self.cause,
+                "ms": round(self.seconds * 1e3, 2),
+            },
+        )
 
 
 class Gateway:
@@ -129,8 +151,13 @@ class Gateway:
         except Exception as exc:  # noqa: BLE001 - the handler's last line of defence; logs the trace
             error, cause = wire_error(exc), cause_of(exc)
             await self._refuse(connection, command, frame, error)
-        _report(connection, command, error, cause, time.perf_counter() - began)
-        return Handled(connection=connection, error=error)
+        return Handled(
+            connection=connection,
+            error=error,
+            cause=cause,
+            command=command,
+            seconds=time.perf_counter() - began,
+        )
 
     async def disconnect(self, connection_id: str) -> None:
         """Forget a closed connection. Its runs go on.
@@ -307,25 +334,4 @@ def _renewed(connection: Connection, command_id: str) -> answers.Notice:
         kind="auth.renewed",
         id=command_id,
         auth_expires_at=milliseconds(connection.auth_expires_at),
-    )
-
-
-def _report(
-    connection: Connection,
-    command: commands.AnyCommand | None,
-    error: WireError | None,
-    cause: str | None,
-    seconds: float,
-) -> None:
-    log.info(
-        "command",
-        extra={
-            "connection_id": connection.connection_id,
-            "tenant_id": connection.owner.tenant_id if connection.owner else None,
-            "type": command.type if command else None,
-            "id": getattr(command, "id", None),
-            "code": error.code if error else None,
-            "cause": cause,
-            "ms": round(seconds * 1e3, 2),
-        },
     )

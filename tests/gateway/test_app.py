@@ -586,7 +586,7 @@ async def test_a_command_leaves_one_line_without_its_text(
 ) -> None:
     house.admission.results["identify"] = KNOWN
     with caplog.at_level(logging.INFO):
-        await house.say(type="auth", id="a1", token="secret-token")
+        (await house.say(type="auth", id="a1", token="secret-token")).report()
         fields = reported(caplog)
     assert (fields["type"], fields["id"], fields["code"]) == ("auth", "a1", None)
     assert (fields["connection_id"], fields["tenant_id"]) == ("c1", "acme")
@@ -599,7 +599,7 @@ async def test_a_refused_token_leaves_the_check_that_it_failed(
 ) -> None:
     house.admission.results["identify"] = TokenInvalidError(Flaw.AUDIENCE)
     with caplog.at_level(logging.INFO):
-        await house.say(type="auth", id="a1", token="secret-token")
+        (await house.say(type="auth", id="a1", token="secret-token")).report()
         fields = reported(caplog)
     assert (fields["code"], fields["cause"]) == ("auth.invalid", "credential refused: audience")
     assert "secret" not in str([vars(record) for record in caplog.records])
@@ -621,7 +621,7 @@ async def test_a_bad_frame_leaves_a_line_with_its_code(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        await house.gateway.message(UNKNOWN, '{"secret":')
+        (await house.gateway.message(UNKNOWN, '{"secret":')).report()
         fields = reported(caplog)
     assert (fields["type"], fields["code"], fields["tenant_id"]) == (None, "bad_request", None)
     assert "secret" not in str([vars(record) for record in caplog.records])

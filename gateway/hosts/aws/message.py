@@ -58,7 +58,8 @@ async def _carry_out(here: Invocation, connection: Connection, frame: str | byte
     gateway = make_gateway(
         here.on, starter=here.starter, recovery=recovery, new_reader=here.on.finder.reader
     )
-    await gateway.message(connection, frame)
+    handled = await gateway.message(connection, frame)
+    handled.report()
 
 
 async def _turn_away(here: Invocation, connection_id: str) -> None:

@@ -52,6 +52,9 @@ SOCKET_PATH = "/v1/ws"
 UNSENT_BYTES = 1_048_576
 """Far more than what a reader's backlog and a frame for each of its runs may come to."""
 
+REPORT_AFTER_S = 0.02
+"""How long the log line of a command waits, for what the command has started: a request to the model."""
+
 _JSON = "application/json"
 
 log = logging.getLogger(__name__)
@@ -140,6 +143,7 @@ class Upgrades:
         """Wait until every connection has ended, at most `timeout` seconds."""
         if self.handler_tasks:
             await asyncio.wait(self.handler_tasks, timeout=timeout)
+        await asyncio.sleep(REPORT_AFTER_S)  # the last lines
 
     # One connection
 
@@ -262,9 +266,11 @@ class Upgrades:
             await inbox.aclose()
 
     async def _carry_out(self, socket: OpenSocket, frame: str | bytes) -> None:
-        socket.heard_at = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        socket.heard_at = loop.time()
         before, refusal = socket.connection, self._over_rate(socket)
         handled = await self._gateway.message(before, frame, refusal=refusal)
+        loop.call_later(REPORT_AFTER_S, handled.report)
         socket.bad_frames = socket.bad_frames + 1 if handled.bad_frame else 0
         if handled.connection is not before:
             await self._renew(socket, handled.connection)

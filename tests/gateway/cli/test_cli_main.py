@@ -28,7 +28,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     for module in (serve, replay):  # the logs of this process are the tests' own
-        monkeypatch.setattr(module, "set_up_logs", lambda _, **__: None)
+        monkeypatch.setattr(module, "set_up_logs", lambda _: None)
 
 
 def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -308,19 +308,19 @@ async def test_a_fault_in_the_handshake_is_internal(
 async def test_one_line_is_logged_for_a_command_and_one_for_a_run(
     host: LocalHost, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def lines(message: str) -> list[dict[str, Any]]:
+        return [vars(each) for each in caplog.records if each.message == message]
+
     caplog.set_level("INFO", "gateway")
     async with host.client() as client:
         accepted, _ = await client.exchange("Hi", id="c1")
-    (line,) = [
-        record
-        for record in caplog.records
-        if record.message == "command" and vars(record)["type"] == "send"
-    ]
-    fields = vars(line)
+        async with asyncio.timeout(5):
+            while not (found := [each for each in lines("command") if each["type"] == "send"]):
+                await asyncio.sleep(0.01)
+    (fields,) = found
     assert (fields["id"], fields["tenant_id"], fields["code"]) == ("c1", "default", None)
     assert fields["connection_id"] == client.ready["connection_id"]
-    (line,) = [record for record in caplog.records if record.message == "run ended"]
-    fields = vars(line)
+    (fields,) = lines("run ended")
     assert fields["run_id"] == accepted["run_id"]
     assert (fields["reason"], fields["events"], fields["volatile"]) == ("stop", 7, False)
     assert fields["bytes"] > 0

@@ -19,7 +19,7 @@ from tests.gateway.hosts.host_process import environment
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep this process's logs, and other settings out of the server's."""
-    monkeypatch.setattr(serve, "set_up_logs", lambda _, **__: None)
+    monkeypatch.setattr(serve, "set_up_logs", lambda _: None)
     monkeypatch.setattr("os.environ", environment())
 
 
