@@ -75,8 +75,8 @@ class Beat:
                     await self._heed(joined, heeded)
                     if joined.state == "ended":
                         self._live.feed.follow(reader.connection_id, after=reader.after)
-        except StorageError:  # they will ask, having heard nothing
-            log.warning("subscribers not found", extra={"run_id": run.run_id})
+        except StorageError as exc:  # they will ask, having heard nothing
+            log.warning("subscribers not found", extra={"run_id": run.run_id, "cause": str(exc)})
 
     async def heed(self, run: Run) -> None:
         """Do what HEAD asks: stop, let new readers in at their cursors, let others go.
@@ -122,9 +122,10 @@ class Beat:
             )
         except NotRunOwnerError:
             self._live.seal()
-        except StorageError:  # the slots of the log keep it safe; the next beat may succeed
+        except StorageError as exc:  # the slots of the log keep it safe; the next beat may succeed
             if not self._missed:
-                log.warning("beat refused", extra={"run_id": self._live.run.run_id})
+                run_id = self._live.run.run_id
+                log.warning("beat refused", extra={"run_id": run_id, "cause": str(exc)})
             self._missed = True
         else:
             self._missed = False

@@ -1,6 +1,7 @@
 """A run that is being generated here: merge, then number, then log, then send."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,8 @@ from gateway.wire.limits import SPILL_ABOVE_BYTES
 from storage.errors import StorageError
 from storage.records import BlobRef, Context, LogEntry, Owner, Run
 from storage.repositories import RunLog
+
+log = logging.getLogger(__name__)
 
 
 class LiveRun:
@@ -227,7 +230,11 @@ class LiveRun:
             ref = await self.feed.spill.keep(
                 self.owner, f"{self.run.run_id}.{seq}", frame, expires_at=self._spill_until
             )
-        except StorageError:
+        except StorageError as error:  # then it goes in pieces
+            log.warning(
+                "an event cannot be spilled",
+                extra={"run_id": self.run.run_id, "cause": str(error)},
+            )
             for piece in entries(split_text_event(event)):
                 self._append(piece, b"\n".join(piece), None)
         else:

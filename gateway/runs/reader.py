@@ -83,8 +83,9 @@ class Reader:
             except GoneError as error:
                 self._end(error)
                 return
-            except StorageError:  # no URL can be signed now; its client asks again, hearing nothing
-                log.warning("a payload cannot be announced", extra={"run_id": feed.run_id})
+            except StorageError as error:  # no URL can be signed now; its client asks again
+                fields = {"run_id": feed.run_id, "cause": str(error)}
+                log.warning("a payload cannot be announced", extra=fields)
                 feed.unfollow(self.connection_id)
                 return
             feed.count(frame)

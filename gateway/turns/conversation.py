@@ -215,14 +215,15 @@ class Conversation:
             for ahead in stopped:
                 await self._stop_or_log(owner, ahead)
             await self._recovery.revive(owner, session_id)
-        except StorageError:
-            log.warning("run not taken up", extra={"session_id": session_id})
+        except StorageError as error:
+            fields = {"session_id": session_id, "cause": str(error)}
+            log.warning("run not taken up", extra=fields)
 
     async def _stop_or_log(self, owner: Owner, run_id: str) -> None:
         try:
             await self._stop(owner, run_id)
-        except StorageError:
-            log.warning("run not cancelled", extra={"run_id": run_id})
+        except StorageError as error:
+            log.warning("run not cancelled", extra={"run_id": run_id, "cause": str(error)})
 
     async def _stop(self, owner: Owner, run_id: str) -> None:
         live = self._live.find(owner, run_id)

@@ -70,11 +70,10 @@ class Finisher:
         except NotRunOwnerError:
             self.tell_lost(live)
             return None
-        except (StorageError, TimeoutError):
+        except (StorageError, TimeoutError) as error:
             self._tell(live, outcome, usage, saved=False)
-            return await self._keep_trying(
-                live, replace(completion, log_until=completion.finished_at)
-            )
+            completion = replace(completion, log_until=completion.finished_at)
+            return await self._keep_trying(live, completion, str(error) or "no answer in time")
         self._tell(live, outcome, usage, saved=not live.volatile)
         return following
 
@@ -106,10 +105,14 @@ class Finisher:
     async def give_up(self, live: LiveRun, outcome: Outcome) -> Run | None:
         """End a run that could not even be claimed: tell the readers now, store it when possible."""
         self._tell(live, outcome, None, saved=False)
-        return await self._keep_trying(live, self._completion(live, Draft(), outcome, None))
+        completion = self._completion(live, Draft(), outcome, None)
+        return await self._keep_trying(live, completion, "it cannot be claimed")
 
-    async def _keep_trying(self, live: LiveRun, completion: Completion) -> Run | None:
-        log.error("the end of a run cannot be stored", extra={"run_id": completion.run_id})
+    async def _keep_trying(self, live: LiveRun, completion: Completion, cause: str) -> Run | None:
+        log.error(
+            "the end of a run cannot be stored",
+            extra={"run_id": completion.run_id, "cause": cause},
+        )
         runs = self._store.of(live.owner).runs
         for attempt in itertools.count():
             await asyncio.sleep(KEEP_TRYING_S[min(attempt, len(KEEP_TRYING_S) - 1)])

@@ -122,8 +122,9 @@ class Sealer:
             return None
         try:
             context = await read_context(self._store.of(owner), run, self._rules)
-        except StorageError:
-            log.warning("usage not estimated", extra={"run_id": run.run_id})
+        except StorageError as error:
+            fields = {"run_id": run.run_id, "cause": str(error)}
+            log.warning("usage not estimated", extra=fields)
             return None
         if context is None:  # forgotten since
             return None
