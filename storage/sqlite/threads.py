@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
@@ -172,28 +172,32 @@ class DatabaseThread(ABC):
     def _main(self) -> None:
         try:
             while batch := self._take():
-                with self._surviving(batch):
+                try:
                     self._perform(batch)
+                except Exception as exc:  # noqa: BLE001 - the thread must outlive it
+                    self._fail(batch, exc)
                 self._loop.call_soon_threadsafe(self._deliver, batch)
-                with self._surviving(()):
+                try:
                     self._rest()
+                except Exception as exc:  # noqa: BLE001 - the next batch may find it mended
+                    self._fail((), exc)
         finally:
             self._connection.close()
             with contextlib.suppress(RuntimeError):  # the loop was closed without `aclose`
                 self._loop.call_soon_threadsafe(self._ended.set)
 
-    @contextlib.contextmanager
-    def _surviving(self, batch: Sequence[Job[Any]]) -> Iterator[None]:
-        """Fail those jobs, and leave no transaction open, rather than end the thread unnoticed."""
-        try:
-            yield
-        except Exception as exc:  # noqa: BLE001 - the callers get it, and the next ones an answer
-            _log.exception("database thread failed", extra={"database_thread": self._thread.name})
-            _roll_back(self._connection)
-            fault = StorageUnavailableError("the database failed")
-            fault.__cause__ = exc
-            for job in batch:
-                job.error = job.error or fault
+    def _fail(self, batch: Sequence[Job[Any]], fault: Exception) -> None:
+        """Fail what an unforeseen fault left without a result, and leave no transaction open."""
+        _log.error(
+            "database thread failed",
+            extra={"database_thread": self._thread.name},
+            exc_info=fault,
+        )
+        _roll_back(self._connection)
+        error = StorageUnavailableError("the database failed")
+        error.__cause__ = fault
+        for job in batch:
+            job.error = job.error or error
 
     def _take(self) -> list[Job[Any]]:
         """Return all jobs that wait, at least one; none once the last is done after `aclose`."""
