@@ -76,7 +76,9 @@ def log_messages() -> Iterator[str]:
     for path in sorted((*ROOT.glob("gateway/**/*.py"), *ROOT.glob("storage/**/*.py"))):
         if not path.relative_to(ROOT).as_posix().startswith(OF_AWS):
             yield from re.findall(
-                r"\b_?log\.(?:info|warning|error|exception)\(\s*\"(.+?)\"", path.read_text("utf-8")
+                r"\b_?log(?:\.info|\.warning|\.error|\.exception|_once)\("
+                r"\s*(?:logging\.[A-Z]+, )?\"(.+?)\"",
+                path.read_text("utf-8"),
             )
 
 
