@@ -27,6 +27,9 @@ from gateway.identity.principal import Principal
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
 
+MAX_DEPTH: Final = 256
+"""How deep a header or claims may nest: how deep Python's decoder goes depends on its version."""
+
 # RFC 8725 section 3.11: without the type, another token of the same issuer (a logout token, say)
 # would pass as proof of identity. RFC 9068 names the access token's type.
 _ACCEPTED_TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
@@ -133,9 +136,24 @@ def _json_object(encoded: bytes, flaw: Flaw) -> Claims:
         content = _STRICT_JSON.decode(encoded.decode("utf-8"))
     except (ValueError, RecursionError) as exc:
         raise TokenInvalidError(flaw) from exc
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or _is_too_deep(content):
         raise TokenInvalidError(flaw)
     return content
+
+
+def _is_too_deep(content: object) -> bool:
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        inside: list[object] = []
+        for value in level:
+            if isinstance(value, dict):
+                inside += value.values()
+            elif isinstance(value, list):
+                inside += value
+        if not inside:
+            return False
+        level = inside
+    return True
 
 
 def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
