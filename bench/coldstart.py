@@ -85,7 +85,7 @@ class Round:
             "message": self._ours("message", message_event(connection, _send())),
         }
         payload = orjson.loads(asked.pop())
-        found["reply"] = self._ours("reply", payload)
+        found["reply"] = self._ours("provider_reply", payload)
         assert self._functions.last(connection)["events"][-1]["reason"] == "stop"
         found["seal"] = self._ours("seal", failure_event(payload))
         found["http"] = self._ours("http", http_event(token=token))
@@ -199,7 +199,7 @@ def _send() -> str:
 
 
 _ANSWERS: dict[str, Callable[[Any], bool]] = {
-    "reply": lambda answer: answer is None,
+    "provider_reply": lambda answer: answer is None,
     "seal": lambda answer: answer == {"batchItemFailures": []},
 }
 

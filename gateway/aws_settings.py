@@ -122,12 +122,6 @@ def read_aws_settings(environ: Mapping[str, str] | None = None) -> AwsSettings:
     )
 
 
-def has_model_secret() -> bool:
-    """Tell whether the model's key is kept apart. Judges no setting, so a module may ask at its import."""
-    variable = _ONLY_ON_AWS["model_secret"]
-    return bool(os.environ.get(variable, "").strip())  # noqa: TID251 - see the module's text
-
-
 def _credentials(source: Mapping[str, str]) -> Credentials | None:
     key_id, secret = source.get("AWS_ACCESS_KEY_ID"), source.get("AWS_SECRET_ACCESS_KEY")
     if not key_id or not secret:

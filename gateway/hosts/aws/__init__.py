@@ -4,7 +4,8 @@ The entry points, then what they stand on::
 
     connect, disconnect, http  the door: who comes in, who has left, tickets
     message                    carries out one command
-    reply                      generates one reply (reply_process: what its process keeps)
+    reply                      generates one reply (reply_process: what its process keeps;
+                               provider_reply: the same, with a provider's SDK loaded at once)
     seal                       ends a run whose `reply` failed for good
 
     invocation                 what `message`, `reply` and `seal` are built on, each time anew

@@ -7,16 +7,11 @@ is raised.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.aws_settings import has_model_secret
 from gateway.bootstrap.aws import make_reply_job
-from gateway.bootstrap.generation import load_provider
 from gateway.hosts.aws.invocation import Context
 from gateway.hosts.aws.invoker import run_of
 from gateway.hosts.aws.reply_process import ReplyProcess, open_reply_process
 from gateway.hosts.aws.warm import Kept, run
-
-if has_model_secret():
-    load_provider()  # here, since Lambda gives a process a whole CPU while it starts, and later a share
 
 END_BEFORE_S: Final = 20.0
 """How long before Lambda ends the process a reply is interrupted: it is stored and served meanwhile."""

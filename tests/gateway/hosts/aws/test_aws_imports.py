@@ -66,14 +66,13 @@ def test_a_function_loads_nothing_that_its_first_event_does_not_need(
     assert "gateway" in loaded
 
 
-@pytest.mark.parametrize(("secret", "loads"), [("ssm:/makoto/model", True), ("", False)])
-def test_reply_loads_a_providers_sdk_while_it_starts(
-    functions: Functions, tmp_path: Path, secret: str, loads: bool
+@pytest.mark.parametrize(("name", "loads"), [("provider_reply", True), ("reply", False)])
+def test_what_is_deployed_as_reply_loads_a_providers_sdk_while_it_starts(
+    functions: Functions, tmp_path: Path, name: str, loads: bool
 ) -> None:
     """Then it has a whole CPU; later, with somebody waiting, it has its share of one."""
-    environ = functions.environ | {"MAKOTO_MODEL_SECRET": secret}
-    handler = "tests.gateway.hosts.aws.loaded.reply_before"
-    with lambda_function(handler, environ, logs=tmp_path) as function:
+    handler = f"tests.gateway.hosts.aws.loaded.{name}_before"
+    with lambda_function(handler, functions.environ, logs=tmp_path) as function:
         loaded = set(function.invoke({}))
     assert ("openai" in loaded) is loads
 
