@@ -151,7 +151,7 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         (["chat", "--token-file", "/", "Hi"], "/: Is a directory"),
         (["replay", "none.jsonl"], "none.jsonl: No such file or directory"),
         (["token", "--data-dir", "/dev/null/x"], "/dev/null/x: Not a directory"),
-        (["serve", "--data-dir", "/dev/null"], "/dev/null"),
+        (["serve", "--port", "0", "--data-dir", "/dev/null"], "/dev/null"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

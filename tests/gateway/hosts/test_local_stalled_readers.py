@@ -16,9 +16,12 @@ from tests.gateway.hosts.host_process import host_process
 from tests.streaming.models.openai_endpoint import DONE, call, chunk, openai_endpoint, usage
 
 STALLED = 50
-PIECE = "x" * 8_000
-AT_ONCE, PACED, EVERY_S = 600, 60, 0.015
-"""Pieces: 5 MB, twice what the system buffers for a socket on loopback; then a second of them on time."""
+PIECE = "あ" * 2_600
+AT_ONCE, PACED, EVERY_S = 330, 60, 0.015
+"""Pieces: 2.6 MB, as much as the system buffers for a socket on loopback; then a second of them on time."""
+
+ANSWERS = 2
+"""How many, one after the other: as much again as is buffered, and each nearly as long as one may be."""
 
 MAY_COST = 1_000_000
 """Bytes of the server's memory for each, as promised; a queue would hold three times as much."""
@@ -110,21 +113,25 @@ async def test_fifty_stalled_readers_cost_little_and_delay_nobody(folder: Path) 
         stalled = [await stack.enter_async_context(host.client()) for _ in range(STALLED)]
         for each in stalled:  # the farewell of one that reads nothing would be waited for
             stack.callback(each.ws.transport.abort)
-        endpoint.will(alone := Author(), watched := Author())
-        await read(other, (await other.send("warm up"))["run_id"], alone)
-        before, opened = resident(host.pid), descriptors(host.pid)
-
-        run_id = (await other.send("Hi"))["run_id"]
+        authors = [Author() for _ in range(1 + ANSWERS)]
+        endpoint.will(*authors)
+        begun = await other.send("warm up")
+        await read(other, begun["run_id"], authors[0])
+        session_id = begun["session_id"]
         for each in stalled:
+            await each.say("subscribe", session_id=session_id)
+            await each.hear("subscribed")
             read_at_most(each, 4096)
             each.ws.transport.pause_reading()
-            await each.say("resume", run_id=run_id, after=0)
-        heard, late = await read(other, run_id, watched)
-        cost = resident(host.pid) - before
+        before, opened = resident(host.pid), descriptors(host.pid)
 
-        assert heard[-1]["reason"] == "stop"
-        assert len(text_of(heard)) > (AT_ONCE + PACED) * len(PIECE)
-        assert max(late, *watched.late) < LATE_S
+        for author in authors[1:]:
+            run_id = (await other.send("Hi", session_id=session_id))["run_id"]
+            heard, late = await read(other, run_id, author)
+            assert heard[-1]["reason"] == "stop"
+            assert len(text_of(heard)) > (AT_ONCE + PACED) * len(PIECE)
+            assert max(late, *author.late) < LATE_S
+        cost = resident(host.pid) - before
         assert cost < STALLED * MAY_COST, f"{cost // STALLED} bytes each"
 
         for each in stalled:
