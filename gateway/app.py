@@ -37,6 +37,7 @@ from gateway.wire.errors import (
     WireError,
 )
 from gateway.wire.limits import COMMAND_BYTES, SPILL_ABOVE_BYTES
+from storage import keys
 from storage.keys import IdSource
 from storage.records import MAX_QUEUED_RUNS, Connection, Owner, Run
 from storage.repositories import Store
@@ -173,7 +174,7 @@ class Gateway:
     def _check(
         self, connection: Connection, command: commands.AnyCommand, refusal: WireError | None
     ) -> None:
-        if refusal is not None:
+        if refusal is not None and not self._stops_here(connection, command):
             raise refusal
         match command:
             case commands.Hello(token=str()) | commands.Ping():
@@ -184,6 +185,14 @@ class Gateway:
             return
         if connection.auth_expires_at + AUTH_GRACE_S <= self._clock():
             raise AuthExpiredError
+
+    def _stops_here(self, connection: Connection, command: commands.AnyCommand) -> bool:
+        """Whether it stops a run that is live here: nothing may keep a person from that."""
+        owner = connection.owner
+        if owner is None or not isinstance(command, commands.Cancel):
+            return False
+        name = _named(owner, command)
+        return name is not None and self._live.find(owner, name) is not None
 
     async def _carry_out(self, connection: Connection, command: commands.AnyCommand) -> Connection:
         match command:
@@ -213,8 +222,11 @@ class Gateway:
                 waiting = await self._conversation.waiting_elsewhere(owner, session_id)
                 try:
                     page = await self._account.answer(owner, command)
-                except NotFoundError:  # perhaps a `forget` before this one failed, but was stored
-                    await self._conversation.forgotten(owner, session_id)
+                except NotFoundError:
+                    if self._live.of_session(
+                        owner, session_id
+                    ):  # one failed before, but was stored
+                        await self._conversation.forgotten(owner, session_id)
                     raise
                 await self._conversation.forgotten(owner, session_id, waiting)
                 await self._post_page(owner, connection, page)
@@ -323,10 +335,19 @@ class Gateway:
     ) -> None:
         run_id = getattr(command, "run_id", None)
         command_id = commands.client_id(frame) if command is None else getattr(command, "id", None)
+        if isinstance(command, commands.Cancel):  # its `id` is that of a `send`, which goes on
+            run_id, command_id = _named(connection.owner, command), None
         session_id = getattr(command, "session_id", None) if command_id is None else None
         answer = answers.error_answer(error, id=command_id, run_id=run_id, session_id=session_id)
         with suppress(GoneError):
             await self._post(connection, answer)
+
+
+def _named(owner: Owner | None, command: commands.Cancel) -> str | None:
+    """Return the run that is to be cancelled; `None` if nobody can tell."""
+    if command.run_id is not None or owner is None or command.id is None:
+        return command.run_id
+    return keys.run_id(owner, command.id)
 
 
 def _renewed(connection: Connection, command_id: str) -> answers.Notice:

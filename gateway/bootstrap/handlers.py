@@ -34,8 +34,7 @@ class Foundation:
     """What the handlers stand on, whichever the host.
 
     Attributes:
-        set_aside: how many bytes each user may announce as uploads or have stored of long answers; `None`
-            for any number.
+        uploads: how many bytes each user may announce as uploads; `None` for any number.
     """
 
     settings: Settings
@@ -48,7 +47,7 @@ class Foundation:
     spill: Spill
     ids: IdSource
     clock: Callable[[], float]
-    set_aside: Allowance | None = None
+    uploads: Allowance | None = None
 
 
 def make_live_runs(
@@ -129,7 +128,7 @@ def make_gateway(
         conversation=conversation,
         following=following,
         account=Account(store=store, clock=clock),
-        uploads=Uploads(store=store, blobs=blobs, ids=ids, clock=clock, set_aside=on.set_aside),
+        uploads=Uploads(store=store, blobs=blobs, ids=ids, clock=clock, set_aside=on.uploads),
         live=on.live,
         transport=on.transport,
         spill=on.spill,

@@ -53,7 +53,8 @@ async def open_foundation(
     model: ChatModel | None = None,
     clock: Callable[[], float] = time.time,
     allow: Callable[[Owner], None] = lambda owner: None,
-    set_aside: Allowance | None = None,
+    uploads: Allowance | None = None,
+    long_answers: Allowance | None = None,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> LocalFoundation:
     """Open the embedded backend and everything that outlives a command.
@@ -66,7 +67,8 @@ async def open_foundation(
         model: who answers, instead of the one that the settings name; the caller closes it.
         clock: Unix time in seconds.
         allow: see `Admission`.
-        set_aside: see `Foundation`.
+        uploads: see `Foundation`.
+        long_answers: see `Spill`.
         random_bytes: a cryptographic source.
 
     Raises:
@@ -84,7 +86,7 @@ async def open_foundation(
     model = model or await open_model(settings, stack=stack)
 
     ids = IdSource(clock, random_bytes)
-    spill = Spill(store=store, blobs=blobs, clock=clock, set_aside=set_aside)
+    spill = Spill(store=store, blobs=blobs, clock=clock, set_aside=long_answers)
 
     live = make_live_runs(store=store, transport=transport, spill=spill, ids=ids, clock=clock)
     return LocalFoundation(
@@ -106,7 +108,7 @@ async def open_foundation(
         ids=ids,
         local_issuer=issuer,
         clock=clock,
-        set_aside=set_aside,
+        uploads=uploads,
     )
 
 

@@ -108,7 +108,9 @@ class Generator:
             self._finisher.tell_lost(live)
             return None
         except TimeoutError:
-            return await self._finisher.give_up(live, failure(StorageUnavailableError()))
+            return await self._finisher.give_up(
+                live, failure(StorageUnavailableError("no answer in time"))
+            )
         except StorageError as error:
             return await self._finisher.give_up(live, failure(error))
         outcome = await self._answer(live, attempt)

@@ -80,7 +80,7 @@ def failure(error: BaseException) -> Outcome:
             )
             return Outcome(reason="error", error=_told(error))
         case StorageError():
-            log.error("storage failed", extra={"cause": str(error)})
+            log.error("storage failed", extra={"cause": f"{type(error).__name__}: {error}"})
             return Outcome(reason="error", error=_run_error(StorageUnavailableError()))
     log.error("generation broke", exc_info=error)
     return Outcome(reason="error", error=_run_error(InternalError()))

@@ -1256,10 +1256,16 @@ export class MakotoClient extends Source {
     const passes = error.retryable || ERROR_VERDICTS[error.code] === "token";
     const wait = Math.max(error.retryAfter, RESUME_GAP);
     if (run && frame.stored) run.replace(frame.stored);
-    else if (run && passes) run.wait(wait);
+    else if (run && passes) this.#waitFor(run, wait);
     else if (run) run.fail(error);
     else if (passes && this.#subscriptions.has(frame.session_id)) this.#subscribeIn(frame.session_id, wait);
     else this.#tellFault(frame, error);
+  }
+
+  /** What was asked of a run was refused for now; a cancel among it is asked for again. */
+  #waitFor(run, wait) {
+    run.wait(wait);
+    if (run.cancelling) this.#options.clock.setTimeout(() => run.end || run.error || this.#postCancel(run), wait);
   }
 
   #tellFault(frame, error) {

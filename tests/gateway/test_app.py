@@ -324,9 +324,17 @@ async def test_what_an_earlier_forget_has_left_is_stopped_when_its_session_is_no
 ) -> None:
     house.account.results["answer"] = NotFoundError()
     house.conversation.results["waiting_elsewhere"] = ["a run"]
+    house.live.open(ANNA, replace(a_run(), session_id="s"))
     await house.say(**COMMANDS["forget"])
     assert house.conversation.calls[1:] == [("forgotten", (ANNA, "s"))]
     assert (house.answer["code"], house.answer["id"]) == ("not_found", "q5")
+
+
+async def test_nothing_is_stopped_where_nothing_was_forgotten(house: House) -> None:
+    house.account.results["answer"] = NotFoundError()
+    house.live.open(ANNA, replace(a_run(), session_id="another"))
+    await house.say(**COMMANDS["forget"])
+    assert "forgotten" not in house.conversation.names
 
 
 async def test_nothing_is_stopped_where_a_session_cannot_be_forgotten(house: House) -> None:

@@ -13,9 +13,14 @@ LONG_S = 0.05
 AHEAD_MAX = 8
 """How many frames are read ahead, and how many overtake at a time; the rest TCP holds back."""
 
+AHEAD_CHARACTERS = 65_536
+"""No more frames are read ahead once those that were have so many characters."""
+
 
 class Inbox:
     """Hands out frames one by one, and reads on while one takes long to carry out.
+
+    A fault in what overtakes ends the connection, and is raised by `next` or `aclose`.
 
     What `overtakes` among those is carried out at once: it neither waits for a slow client, nor for a disk,
     nor for others of its kind. A frame that does not take long costs no task.
@@ -72,6 +77,8 @@ class Inbox:
         await self._stop_reading()
         if self._overtaking:
             await asyncio.wait(self._overtaking)
+        if self._fault is not None:
+            raise self._fault
 
     async def _stop_reading(self) -> None:
         if self._long is not None:
@@ -81,13 +88,15 @@ class Inbox:
             reading, self._reading = self._reading, None
             reading.cancel()  # loses no frame
             await asyncio.wait({reading})
+            if not reading.cancelled():
+                self._fault = self._fault or reading.exception()
 
     def _read_on(self) -> None:
         self._reading = asyncio.create_task(self._read_ahead())
 
     async def _read_ahead(self) -> None:
         with suppress(ConnectionClosed):  # `next` comes to it
-            while len(self._ahead) < AHEAD_MAX:
+            while len(self._ahead) < AHEAD_MAX and sum(map(len, self._ahead)) < AHEAD_CHARACTERS:
                 frame = await self._ws.recv()
                 if not self._overtakes(frame):
                     self._ahead.append(frame)
@@ -100,5 +109,6 @@ class Inbox:
 
     def _has_overtaken(self, task: asyncio.Task[None]) -> None:
         self._overtaking.discard(task)
-        if not task.cancelled():
-            self._fault = self._fault or task.exception()
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self._fault = self._fault or fault
+            self._ws.transport.abort()  # `next` may be waiting for a frame

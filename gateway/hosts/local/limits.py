@@ -29,8 +29,9 @@ class HostLimits:
             handshake and a ticket count as one.
         commands_at_once: how many of them before that counts.
         refusals: a socket is closed when so many more of its commands were refused for that than not.
-        set_aside_bytes: how much a user may announce as uploads and have stored of long answers at once,
-            and again in the time that an upload is kept.
+        set_aside_bytes: how much a user may announce as uploads at once, and again in the time that they
+            are kept; and have stored of long answers at once, and again in the time that their URLs are
+            good.
         backlog_bytes: unsent bytes above which a reader waits.
     """
 

@@ -81,6 +81,7 @@ async def serve(
         SettingsError, UnusableDataError, LocalKeyError: it cannot start; the text is one line.
     """
     limits = limits or _limits(settings)
+    aside = limits.set_aside_bytes
     commands = Allowance(burst=limits.commands_at_once, per_s=limits.commands_per_s)
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings))
@@ -94,9 +95,8 @@ async def serve(
             model=model,
             clock=clock,
             allow=commands.take,
-            set_aside=Allowance(
-                burst=limits.set_aside_bytes, per_s=limits.set_aside_bytes / ttl.UPLOAD
-            ),
+            uploads=Allowance(burst=aside, per_s=aside / ttl.UPLOAD),
+            long_answers=Allowance(burst=aside, per_s=aside / ttl.DOWNLOAD_URL),
         )
         runs = RunTasks(generate=foundation.generator.generate, live=foundation.live)
         recovery = make_recovery(foundation, starter=runs)
@@ -270,6 +270,7 @@ def _limits(settings: Settings) -> HostLimits:
         sockets_per_user=settings.user_sockets,
         commands_per_s=settings.user_commands,
         commands_at_once=4 * settings.user_commands,
+        set_aside_bytes=max(HostLimits().set_aside_bytes, 16 * settings.content_bytes),
     )
 
 

@@ -33,7 +33,7 @@ from gateway.identity.admission import Handshake
 from gateway.runs.transport import GoneError
 from gateway.tenants.allowance import Allowance
 from gateway.wire.answers import error_answer, http_error
-from gateway.wire.commands import Cancel, decode
+from gateway.wire.commands import Cancel, Regenerate, Send, decode
 from gateway.wire.errors import (
     BadRequestError,
     CloseCode,
@@ -53,7 +53,7 @@ UNSENT_BYTES = 1_048_576
 """Far more than what a reader's backlog and a frame for each of its runs may come to."""
 
 REPORT_AFTER_S = 0.02
-"""How long the log line of a command waits, for what the command has started: a request to the model."""
+"""How long the log line of a `send` waits, for what that has started: a request to the model."""
 
 _JSON = "application/json"
 
@@ -267,10 +267,13 @@ class Upgrades:
 
     async def _carry_out(self, socket: OpenSocket, frame: str | bytes) -> None:
         loop = asyncio.get_running_loop()
-        socket.heard_at = loop.time()
         before, refusal = socket.connection, self._over_rate(socket)
+        socket.heard_at = loop.time()
         handled = await self._gateway.message(before, frame, refusal=refusal)
-        loop.call_later(REPORT_AFTER_S, handled.report)
+        if isinstance(handled.command, Send | Regenerate):
+            loop.call_later(REPORT_AFTER_S, handled.report)
+        else:
+            handled.report()
         socket.bad_frames = socket.bad_frames + 1 if handled.bad_frame else 0
         if handled.connection is not before:
             await self._renew(socket, handled.connection)
@@ -281,7 +284,12 @@ class Upgrades:
             await self._give_up(socket, refusal, CloseCode.RATE, "too many messages")
 
     def _over_rate(self, socket: OpenSocket) -> RateLimitedError | None:
-        """Return why the next command is not carried out, if its user gives too many."""
+        """Return why the next command is not carried out, if its user gives too many.
+
+        The first one of a socket, its `hello`, was counted with the handshake.
+        """
+        if socket.identified and socket.heard_at == socket.opened_at:
+            return None
         try:
             self._commands.take(socket.connection.owner or socket.address)
         except RateLimitedError as error:

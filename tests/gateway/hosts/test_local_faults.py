@@ -20,7 +20,8 @@ from gateway.turns import finish
 from gateway.turns.reply import ReplyWriter
 from storage.blobs import files
 from storage.errors import StorageUnavailableError
-from storage.records import Completion
+from storage.keys import run_id
+from storage.records import Completion, Owner
 from storage.sqlite import database, runs, segments, store
 from storage.sqlite.runs import SqliteRuns
 from storage.sqlite.threads import DatabaseThread, Reader, Writer
@@ -69,24 +70,25 @@ async def test_a_database_that_refuses_is_told_as_such(host: LocalHost, name: st
 
 
 @pytest.mark.parametrize(
-    ("kind", "fields"),
+    ("kind", "fields", "run_id"),
     [
-        ("hello", {}),
-        ("resume", {"run_id": "r", "after": 0}),
-        ("cancel", {"run_id": "r"}),
-        ("cancel", {"id": "c"}),
+        ("hello", {}, None),
+        ("resume", {"run_id": "r", "after": 0}, "r"),
+        ("cancel", {"run_id": "r"}, "r"),
+        ("cancel", {"id": "c"}, run_id(Owner(tenant_id="default", user_id="aiko"), "c")),
     ],
     ids=["hello", "resume", "cancel-run", "cancel-id"],
 )
 async def test_it_is_told_for_commands_without_an_id_too(
-    host: LocalHost, kind: str, fields: dict[str, object]
+    host: LocalHost, kind: str, fields: dict[str, object], run_id: str | None
 ) -> None:
     async with host.client() as client:
         with refusing(Reader, Writer):
             await client.say(kind, **fields)
             told = await client.hear("error")
             assert told["code"] == "storage.unavailable"
-            assert told.get("run_id") == fields.get("run_id")
+            assert told.get("run_id") == run_id
+            assert "id" not in told
 
 
 async def test_a_refused_send_may_be_sent_again(host: LocalHost, puppet: Puppet) -> None:

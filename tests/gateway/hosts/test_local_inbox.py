@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosedOK
 
-from gateway.hosts.local.inbox import AHEAD_MAX, LONG_S, Inbox
+from gateway.hosts.local.inbox import AHEAD_CHARACTERS, AHEAD_MAX, LONG_S, Inbox
 from tests.gateway.runs.virtual_time import idle
 
 
@@ -18,6 +19,11 @@ class FakeWs:
         self.frames = list(frames)
         self.closed = closed
         self.came = asyncio.Event()
+        self.transport = SimpleNamespace(abort=self.abort)
+
+    def abort(self) -> None:
+        self.closed = True
+        self.came.set()
 
     async def recv(self) -> str:
         while not self.frames:
@@ -114,6 +120,16 @@ async def test_so_many_overtake_at_a_time(open_inbox: Open, obeyed: Obeyed) -> N
     await inbox.aclose()
 
 
+async def test_so_much_is_read_ahead(open_inbox: Open) -> None:
+    ws = FakeWs("a", *["x" * AHEAD_CHARACTERS] * 3)
+    inbox = open_inbox(ws)
+    await inbox.next()
+    await asyncio.sleep(LONG_S * 1.1)
+    assert len(ws.frames) == 2
+    assert [len(await inbox.next()) for _ in range(3)] == [AHEAD_CHARACTERS] * 3
+    await inbox.aclose()
+
+
 async def test_a_frame_that_comes_as_reading_ends_is_not_lost(open_inbox: Open) -> None:
     ws = FakeWs("a")
     inbox = open_inbox(ws)
@@ -137,14 +153,26 @@ async def test_what_has_overtaken_is_waited_for_at_the_end(
     await closing
 
 
-async def test_a_fault_in_what_overtakes_is_raised_to_who_asks_next(
-    open_inbox: Open, obeyed: Obeyed
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_fault_in_what_overtakes_ends_the_connection_and_is_raised(
+    open_inbox: Open, obeyed: Obeyed, waits: bool
 ) -> None:
-    inbox = open_inbox(FakeWs("a", "stop broken", "b"))
+    ws = FakeWs("a", "stop broken", "b")
+    inbox = open_inbox(ws)
     await inbox.next()
     await asyncio.sleep(LONG_S * 1.1)
-    obeyed.goes_on.set()
-    await idle()
+    if waits:  # for what comes after it
+        assert await inbox.next() == "b"
+        asking = asyncio.create_task(inbox.next())
+        await idle()
+        obeyed.goes_on.set()
+        with pytest.raises(ConnectionClosedOK):
+            await asking
+    else:
+        obeyed.goes_on.set()
+        await idle()
+        assert ws.closed
+        with pytest.raises(ZeroDivisionError):
+            await inbox.next()
     with pytest.raises(ZeroDivisionError):
-        await inbox.next()
-    await inbox.aclose()
+        await inbox.aclose()

@@ -57,15 +57,31 @@ async def test_commands_above_the_rate_are_refused_and_the_socket_stays(folder: 
 
 
 async def test_a_refused_command_is_not_carried_out(folder: Path) -> None:
-    limits = HostLimits(commands_at_once=3, commands_per_s=SLOW)  # a handshake, a `hello`, one more
+    limits = HostLimits(commands_at_once=2, commands_per_s=SLOW)  # a handshake and one more
     async with local_host(folder, limits=limits) as host:
         async with host.client() as client:
             await client.say("ping")
             await client.hear("pong")
-            for fields in ({"id": "c1"}, {"run_id": "r1"}):
-                told = await refusal_of(client, "cancel", **fields)
-                assert {"code": "rate.limited", **fields}.items() <= told.items()
+            told = await refusal_of(client, "resume", run_id="r1", after=0)
+            assert (told["code"], told["run_id"]) == ("rate.limited", "r1")
+            told = await refusal_of(client, "send", id="s1", content="Hi")
+            assert (told["code"], told["id"]) == ("rate.limited", "s1")
         assert not await stored(host, "runs")
+
+
+async def test_nobody_is_kept_from_stopping_an_answer(folder: Path) -> None:
+    limits = HostLimits(commands_at_once=2, commands_per_s=SLOW)
+    async with local_host(folder, limits=limits) as host, host.client() as client:
+        begun = await client.send("slow long")
+        await client.hear("events", run_id=begun["run_id"])
+        assert (await refusal_of(client, "ping"))["code"] == "rate.limited"
+        told = await refusal_of(client, "cancel", id="of-no-run-here")
+        assert told["code"] == "rate.limited"
+        assert "id" not in told, "it is a send's, which may be on its way"
+        await client.say("cancel", run_id=begun["run_id"])
+        async with asyncio.timeout(5):
+            while (await client.next())["events"][-1].get("reason") != "cancelled":
+                pass
 
 
 async def stored(host: LocalHost, table: str) -> list[tuple[object, ...]]:
@@ -77,7 +93,7 @@ async def stored(host: LocalHost, table: str) -> list[tuple[object, ...]]:
 async def test_all_sockets_of_a_user_share_one_rate_and_those_of_others_do_not(
     folder: Path,
 ) -> None:
-    limits = HostLimits(commands_at_once=8, commands_per_s=SLOW)
+    limits = HostLimits(commands_at_once=6, commands_per_s=SLOW)
     async with (
         local_host(folder, limits=limits) as host,
         host.client() as one,
@@ -96,7 +112,7 @@ async def test_all_sockets_of_a_user_share_one_rate_and_those_of_others_do_not(
 
 
 async def test_who_does_not_stop_is_closed(folder: Path) -> None:
-    limits = HostLimits(commands_at_once=2, commands_per_s=SLOW, refusals=10)
+    limits = HostLimits(commands_at_once=1, commands_per_s=SLOW, refusals=10)
     async with local_host(folder, limits=limits) as host, host.client() as client:
         for _ in range(10):
             await client.say("ping")

@@ -322,6 +322,16 @@ test("cancel names the run, and again on the next connection until it has ended"
   assert.deepEqual(last.of("cancel"), []);
 });
 
+test("cancel that is refused for now is asked for again", async () => {
+  const world = await makeRun();
+  world.client.cancel(world.run);
+  world.socket.say({ type: "error", code: "rate.limited", message: "Too many.", retryable: true, retry_after_ms: 3000, run_id: "R" });
+  await world.clock.advance(2900);
+  assert.equal(world.socket.of("cancel").length, 1);
+  await world.clock.advance(200);
+  assert.deepEqual(world.socket.of("cancel"), [{ type: "cancel", run_id: "R" }, { type: "cancel", run_id: "R" }]);
+});
+
 test("cancel of a send that is on its way names the send", async () => {
   const world = makeWorld();
   const run = world.client.send("Hello");
