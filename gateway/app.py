@@ -247,8 +247,8 @@ class Gateway:
     async def _converse(
         self, owner: Owner, connection: Connection, command: commands.AnyCommand
     ) -> None:
-        async def post(answer: Answer) -> None:
-            await self._post(connection, answer)
+        async def post(frame: bytes) -> None:
+            await self._post_frame(connection, frame)
 
         match command:
             case commands.Send():

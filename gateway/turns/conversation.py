@@ -16,7 +16,7 @@ from gateway.turns.finish import last_events, started
 from gateway.turns.following import Following, Post
 from gateway.turns.outcome import Outcome
 from gateway.turns.recover import Recovery
-from gateway.wire.answers import Accepted as AcceptedAnswer
+from gateway.wire import answers
 from gateway.wire.commands import Cancel, Regenerate, Send
 from gateway.wire.errors import (
     BadRequestError,
@@ -180,7 +180,7 @@ class Conversation:
             found = None
             with suppress(RateLimitedError):  # too many read it; its client will ask to resume
                 found = await self._following.find(owner, run.run_id, here, after=None)
-            await post(_accepted_answer(run, duplicate=True))
+            await post(_accepted(run, duplicate=True))
             if found is not None:
                 self._following.follow(found, here, after=None)
             return
@@ -200,7 +200,7 @@ class Conversation:
 
     async def _tell_accepted(self, live: LiveRun, here: Connection, post: Post) -> None:
         with suppress(GoneError):  # what was accepted is answered, whoever reads it
-            await post(_accepted_answer(live.run, duplicate=None))
+            await post(_accepted(live.run, duplicate=False))
             self._live.followers.follow(live.feed, here.connection_id, after=0)
 
     async def _clear_the_way(self, owner: Owner, session_id: str, stopped: Sequence[str]) -> None:
@@ -240,8 +240,8 @@ class Conversation:
             await self._recovery.revive_met(owner, run)
 
 
-def _accepted_answer(run: Run, *, duplicate: bool | None) -> AcceptedAnswer:
-    return AcceptedAnswer(
+def _accepted(run: Run, *, duplicate: bool) -> bytes:
+    return answers.accepted(
         id=run.send_id,
         run_id=run.run_id,
         session_id=run.session_id,

@@ -10,7 +10,7 @@ from gateway.runs.beat import LEASE_S
 from gateway.runs.live_run import LiveRun
 from gateway.turns.outcome import Outcome
 from gateway.turns.reply import Draft
-from gateway.wire.events import Done, Started, UsageReported
+from gateway.wire import events
 from storage import ttl
 from storage.errors import LogSlotTakenError, NotRunOwnerError, StorageError
 from storage.records import Completion, LogEntry, Memory, Message, Owner, Run, Usage
@@ -205,27 +205,28 @@ def started(run: Run, *, model: str | None = None) -> bytes:
         run: that begins.
         model: who is asked for the reply; `None` if nobody is.
     """
-    return Started(
+    return events.started(
         id=run.send_id,
         session_id=run.session_id,
         message_id=run.message_id,
         reply_id=run.reply_id,
         model=model,
-    ).encode()
+    )
 
 
 def last_events(run: Run, outcome: Outcome, usage: Usage | None, *, saved: bool) -> list[bytes]:
     """Return a run's last events: its usage, if known, and `done`."""
-    events = []
+    last = []
     if usage is not None:
-        events.append(
-            UsageReported(
+        last.append(
+            events.UsageReported(
                 model=usage.model,
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=usage.completion_tokens,
                 estimated=usage.estimated or None,
             ).encode()
         )
-    done = Done(reason=outcome.reason, message_id=run.reply_id, saved=saved, error=outcome.error)
-    events.append(done.encode())
-    return events
+    done = events.Done(
+        reason=outcome.reason, message_id=run.reply_id, saved=saved, error=outcome.error
+    )
+    return [*last, done.encode()]

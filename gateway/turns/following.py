@@ -9,13 +9,13 @@ from gateway.runs.replay import Expired, Replayable
 from gateway.runs.shared_finder import Joined
 from gateway.turns.recover import Recovery
 from gateway.wire import answers
-from gateway.wire.answers import Answer, Resumed, Subscribed, Unsubscribed
+from gateway.wire.answers import Resumed, Subscribed, Unsubscribed
 from gateway.wire.commands import Resume, Subscribe, Unsubscribe
 from gateway.wire.errors import RateLimitedError, StorageUnavailableError
 from storage.records import Connection, Owner
 
-Post = Callable[[Answer], Awaitable[None]]
-"""Posts an answer to the connection that a command came from."""
+Post = Callable[[bytes], Awaitable[None]]
+"""Posts an answer, encoded, to the connection that a command came from."""
 
 
 class RunFinder(Protocol):
@@ -91,7 +91,8 @@ class Following:
         found = await self.find(owner, command.run_id, here, after=command.after)
         if isinstance(found, Expired):
             return found
-        await post(Resumed(run_id=command.run_id, state=found.state, last_seq=found.last_seq))
+        resumed = Resumed(run_id=command.run_id, state=found.state, last_seq=found.last_seq)
+        await post(resumed.encode())
         self.follow(found, here, after=command.after)
         return None
 
@@ -109,7 +110,8 @@ class Following:
         except RateLimitedError:  # who is refused shall not take the place of another one later
             await self._finder.unsubscribe(owner, command.session_id, here)
             raise
-        await post(Subscribed(session_id=command.session_id, runs=tuple(runs)))
+        subscribed = Subscribed(session_id=command.session_id, runs=tuple(runs))
+        await post(subscribed.encode())
         for each in found:
             self.follow(each, here, after=None)
 
@@ -118,7 +120,7 @@ class Following:
     ) -> None:
         """Follow no later run of a session."""
         await self._finder.unsubscribe(owner, command.session_id, here)
-        await post(Unsubscribed(session_id=command.session_id))
+        await post(Unsubscribed(session_id=command.session_id).encode())
 
     async def count(self, owner: Owner) -> int:
         """Return how many runs of that owner are queued or under way."""

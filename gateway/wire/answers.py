@@ -5,6 +5,7 @@ Times are Unix time in integer milliseconds, as `Date.now()` gives them.
 
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.wire.errors import ErrorCode, WireError
@@ -103,6 +104,25 @@ class Accepted(Answer):
     session_id: str
     message_id: str
     duplicate: bool | None = None
+
+
+def accepted(
+    *,
+    id: str,  # noqa: A002 - the wire's own word
+    run_id: str,
+    session_id: str,
+    message_id: str,
+    duplicate: bool = False,
+) -> bytes:
+    """Return the bytes of `Accepted(...)`, which every turn waits for, without a model's checks."""
+    fields = {
+        "type": "accepted",
+        "id": id,
+        "run_id": run_id,
+        "session_id": session_id,
+        "message_id": message_id,
+    }
+    return orjson.dumps({**fields, "duplicate": True} if duplicate else fields)
 
 
 class Events(Answer):

@@ -1,6 +1,7 @@
 """The events of a run, in past tense or as deltas: what its log holds, numbered from 1.
 
-Content deltas are by far the most frequent; `content_delta` builds their bytes without a model.
+Content deltas are by far the most frequent, and the first text waits for `started`: the bytes of these two
+are built without a model.
 """
 
 from typing import Annotated, Final, Literal
@@ -183,6 +184,25 @@ AnyEvent = Annotated[
 CONTENT_DELTA_HEAD: Final = b'{"type":"content.delta","text":"'
 CONTENT_DELTA_TAIL: Final = b'"}'
 """What stands before and behind the escaped text of every `content.delta`."""
+
+
+def started(
+    *,
+    id: str,  # noqa: A002 - the wire's own word
+    session_id: str,
+    message_id: str,
+    reply_id: str,
+    model: str | None = None,
+) -> bytes:
+    """Return the bytes of `Started(...)`, which every turn waits for, without a model's checks."""
+    fields = {
+        "type": "started",
+        "id": id,
+        "session_id": session_id,
+        "message_id": message_id,
+        "reply_id": reply_id,
+    }
+    return orjson.dumps(fields if model is None else {**fields, "model": model})
 
 
 def content_delta(text: str) -> bytes:

@@ -289,7 +289,7 @@ async def test_commands_about_runs_go_to_where_runs_are_known(house: House, name
 async def test_what_a_command_posts_goes_to_its_connection(house: House) -> None:
     await house.say(**COMMANDS["send"])
     post = house.conversation.calls[0][1][-1]
-    await post(Page(id="x", items=()))
+    await post(Page(id="x", items=()).encode())
     assert house.answer == {"type": "page", "id": "x", "items": []}
 
 

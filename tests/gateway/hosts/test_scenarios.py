@@ -65,9 +65,9 @@ async def test_both_hosts_answer_alike(name: str, local: Local, aws: Aws) -> Non
 
 
 def silent_duplicate(patch: pytest.MonkeyPatch) -> None:
-    answer = conversation._accepted_answer
+    accepted = conversation._accepted
     patch.setattr(
-        conversation, "_accepted_answer", lambda run, *, duplicate: answer(run, duplicate=None)
+        conversation, "_accepted", lambda run, *, duplicate: accepted(run, duplicate=False)
     )
 
 

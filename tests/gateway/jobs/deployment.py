@@ -249,8 +249,8 @@ class Deployment:
         return None
 
     def _post(self, here: str) -> Any:
-        async def post(answer: Any) -> None:
-            pending = self.transport.post(here, answer.encode())
+        async def post(frame: bytes) -> None:
+            pending = self.transport.post(here, frame)
             if pending is not None:
                 await pending
 

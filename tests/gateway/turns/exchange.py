@@ -29,7 +29,6 @@ from gateway.turns.recover import Recovery
 from gateway.turns.reply import ReplyShape
 from gateway.turns.seal import Sealer
 from gateway.turns.usage import estimated_tokens
-from gateway.wire.answers import Answer
 from gateway.wire.commands import Send
 from storage.errors import StorageUnavailableError
 from storage.keys import IdSource
@@ -276,9 +275,9 @@ class Exchange:
 
     # Commands
 
-    def post(self, connection: str = "c1") -> Callable[[Answer], Any]:
-        async def post(answer: Answer) -> None:
-            pending = self.transport.post(connection, answer.encode())
+    def post(self, connection: str = "c1") -> Callable[[bytes], Any]:
+        async def post(frame: bytes) -> None:
+            pending = self.transport.post(connection, frame)
             if pending is not None:
                 await pending
 

@@ -8,7 +8,6 @@ import pytest
 
 from gateway.runs.transport import GoneError
 from gateway.tenants.tier import Tier
-from gateway.wire.answers import Answer
 from gateway.wire.commands import Cancel, Regenerate, Resume, Send, Subscribe
 from gateway.wire.errors import (
     BadRequestError,
@@ -769,7 +768,7 @@ async def test_a_gone_connection_is_told_to_the_caller_of_resume(chat: Exchange)
 
 
 async def test_cancelling_the_handler_is_not_swallowed(chat: Exchange) -> None:
-    async def never(_: Answer) -> None:
+    async def never(_: bytes) -> None:
         await asyncio.Event().wait()
 
     sending = asyncio.create_task(chat.conversation.send(ANNA, TIER, at("c1"), a_send(), never))

@@ -174,3 +174,10 @@ def test_an_http_error_has_the_fields_of_an_error_and_a_request_id() -> None:
         }
     }
     assert "retry_after_ms" not in answers.http_error(BadRequestError(), request_id="q")["error"]
+
+
+@pytest.mark.parametrize("duplicate", [True, False])
+def test_what_is_accepted_is_told_as_its_model_says(duplicate: bool) -> None:
+    ids = {"id": "s-1", "run_id": "R", "session_id": "S", "message_id": "M"}
+    told = answers.Accepted(**ids, duplicate=duplicate or None).encode()
+    assert answers.accepted(**ids, duplicate=duplicate) == told

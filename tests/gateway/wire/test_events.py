@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
 from gateway.wire import events
-from gateway.wire.events import AnyEvent, ContentDelta, content_delta
+from gateway.wire.events import AnyEvent, ContentDelta, Started, content_delta, started
 from gateway.wire.json_schema import protocol_schema
 
 ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
@@ -80,3 +80,9 @@ def test_an_encoded_event_is_one_line_with_its_type_first_and_no_null(event: eve
 @example('\x00\x1f"\\/\x7f\u2028\u2029')
 def test_the_fast_way_makes_the_bytes_of_the_model(text: str) -> None:
     assert content_delta(text) == ContentDelta(text=text).encode()
+
+
+@pytest.mark.parametrize("model", [None, "gpt-4.1", "モデル"])
+def test_the_beginning_is_built_as_its_model_says(model: str | None) -> None:
+    ids = {"id": "s-1", "session_id": "S", "message_id": "M", "reply_id": "R"}
+    assert started(**ids, model=model) == Started(**ids, model=model).encode()
