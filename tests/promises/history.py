@@ -452,8 +452,10 @@ def _asked_once(index: _Index) -> Iterator[Broken]:
 def _one_at_a_time(index: _Index) -> Iterator[Broken]:
     """A conversation has one answer under way: the model is not asked while it says another.
 
-    A process that stands still, or is cut off, does not know that its answer was ended: trouble excuses.
+    That its asker has hung up the model notices a moment later, as after a cancel. A process that stands
+    still, or is cut off, does not know that its answer was ended: trouble excuses.
     """
+    within_s = index.history.stop_within_s
     troubles = [each for each in index.history.happenings if isinstance(each, Trouble)]
     sessions: defaultdict[str | None, set[str]] = defaultdict(set)
     for run in index.runs.values():
@@ -467,7 +469,9 @@ def _one_at_a_time(index: _Index) -> Iterator[Broken]:
         for number, one in enumerate(those):
             for later in those[number + 1 :]:
                 excused = any(each.at <= later.at and each.until >= one.at for each in troubles)
-                if later.question != one.question and _beside(later, one) and not excused:
+                ends = one.closed_at if one.closed_at is not None else float("inf")
+                beside = later.question != one.question and later.at + within_s < ends
+                if beside and not excused:
                     what = f"{session}: {later} was asked beside {one}"
                     yield Broken(promise="one at a time", what=what)
 

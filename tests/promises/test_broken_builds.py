@@ -203,6 +203,7 @@ async def eventful(world: World) -> None:
     )
     waits = {"id": "s2-waits", "content": f"{MARKS['anna']} goes on", "session_id": session}
     await say(tablet, {**send, **waits})
+    await asyncio.sleep(1.0)
     await speak("Not to the end.")
     await say(phone, {"type": "cancel", "id": "s2"})
     await asyncio.sleep(2.0)

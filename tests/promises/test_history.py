@@ -182,8 +182,8 @@ def goes_on(*happenings: Happening, asked_at: float) -> History:
             runs=[CANCELLED],
             messages=[QUESTION],
         ),
-        goes_on(asked_at=2.5),
-        goes_on(Trouble(at=1.5, until=1.8, kind="pause"), asked_at=2.0),
+        goes_on(asked_at=1.6),
+        goes_on(Trouble(at=1.1, until=1.2, kind="pause"), asked_at=1.3),
         unheard(ASKING, HELLO, LO, USAGE, DONE),
         unheard(ASKING, {**DONE, "reason": "error"}, end="error", text=""),
         replace(
@@ -201,7 +201,7 @@ def goes_on(*happenings: Happening, asked_at: float) -> History:
         "volatile",
         "cancelled",
         "excused",
-        "one after the other",
+        "hung up a moment ago",
         "beside one that stood still",
         "counted",
         "not a word",
@@ -321,7 +321,7 @@ BAD: dict[str, tuple[str, History]] = {
         "asked once",
         history(*ALL_HEARD, asked=[ASKED, Asked(at=1.0, question="nobody asks")]),
     ),
-    "two answers at once": ("one at a time", goes_on(asked_at=2.4)),
+    "two answers at once": ("one at a time", goes_on(asked_at=1.4)),
     "still running": ("every run ends", history(*ALL_HEARD, runs=[replace(RUN, state="running")])),
     "the model talks on": (
         "cancel stops",
