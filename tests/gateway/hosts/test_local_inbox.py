@@ -52,6 +52,12 @@ class Obeyed:
             raise ZeroDivisionError
 
 
+async def take_long() -> None:
+    """Let a frame take long, and let what that begins go on as far as it can."""
+    await asyncio.sleep(LONG_S * 1.1)
+    await idle()
+
+
 Open = Callable[[FakeWs], Inbox]
 
 
@@ -91,7 +97,7 @@ async def test_what_takes_long_is_overtaken_and_the_rest_keeps_its_order(
     ws = FakeWs("a", "b", "stop 1", "c", "stop 2")
     inbox = open_inbox(ws)
     assert await inbox.next() == "a"
-    await asyncio.sleep(LONG_S * 1.1)
+    await take_long()
     assert obeyed.begun == ["stop 1", "stop 2"]
     ws.send("d")
     assert [await inbox.next() for _ in range(3)] == ["b", "c", "d"]
@@ -103,7 +109,7 @@ async def test_so_many_frames_are_read_ahead(open_inbox: Open) -> None:
     ws = FakeWs(*map(str, range(30)))
     inbox = open_inbox(ws)
     await inbox.next()
-    await asyncio.sleep(LONG_S * 1.1)
+    await take_long()
     assert len(ws.frames) == 29 - AHEAD_MAX
     assert [await inbox.next() for _ in range(29)] == [str(n) for n in range(1, 30)]
     await inbox.aclose()
@@ -112,7 +118,7 @@ async def test_so_many_frames_are_read_ahead(open_inbox: Open) -> None:
 async def test_so_many_overtake_at_a_time(open_inbox: Open, obeyed: Obeyed) -> None:
     inbox = open_inbox(FakeWs("a", *(f"stop {n}" for n in range(30))))
     await inbox.next()
-    await asyncio.sleep(LONG_S * 1.1)
+    await take_long()
     assert len(obeyed.begun) == AHEAD_MAX
     obeyed.goes_on.set()
     await idle()
@@ -124,7 +130,7 @@ async def test_so_much_is_read_ahead(open_inbox: Open) -> None:
     ws = FakeWs("a", *["x" * AHEAD_CHARACTERS] * 3)
     inbox = open_inbox(ws)
     await inbox.next()
-    await asyncio.sleep(LONG_S * 1.1)
+    await take_long()
     assert len(ws.frames) == 2
     assert [len(await inbox.next()) for _ in range(3)] == [AHEAD_CHARACTERS] * 3
     await inbox.aclose()
@@ -134,7 +140,7 @@ async def test_a_frame_that_comes_as_reading_ends_is_not_lost(open_inbox: Open) 
     ws = FakeWs("a")
     inbox = open_inbox(ws)
     await inbox.next()
-    await asyncio.sleep(LONG_S * 1.1)  # it waits for more
+    await take_long()  # it waits for more
     ws.send("b")
     assert await inbox.next() == "b"
     await inbox.aclose()
@@ -145,7 +151,7 @@ async def test_what_has_overtaken_is_waited_for_at_the_end(
 ) -> None:
     inbox = open_inbox(FakeWs("a", "stop", closed=True))
     await inbox.next()
-    await asyncio.sleep(LONG_S * 1.1)
+    await take_long()
     closing = asyncio.create_task(inbox.aclose())
     await idle()
     assert not closing.done()
@@ -160,7 +166,7 @@ async def test_a_fault_in_what_overtakes_ends_the_connection_and_is_raised(
     ws = FakeWs("a", "stop broken", "b")
     inbox = open_inbox(ws)
     await inbox.next()
-    await asyncio.sleep(LONG_S * 1.1)
+    await take_long()
     if waits:  # for what comes after it
         assert await inbox.next() == "b"
         asking = asyncio.create_task(inbox.next())
