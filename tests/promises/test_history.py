@@ -118,17 +118,7 @@ CANCELLED = replace(
 )
 
 
-NEXT_RUN = StoredRun(
-    user="anna",
-    run_id="N",
-    send_id="s2",
-    session_id="S",
-    message_id="NQ",
-    reply_id="NA",
-    state="ended",
-    end="stop",
-    events=None,
-)
+NEXT_RUN = replace(RUN, run_id="N", send_id="s2", message_id="NQ", reply_id="NA", events=None)
 NEXT_QUESTION = replace(QUESTION, message_id="NQ", run_id="N", content="anna goes on")
 NEXT_REPLY = replace(NEXT_QUESTION, message_id="NA", role="assistant", content="Well")
 
