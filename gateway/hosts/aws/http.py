@@ -3,6 +3,7 @@
 The demo page is not here: it would have to know an address of the other API. `makoto page` serves it.
 """
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ async def _open() -> _Site:
     return _Site(answer=Mangum(app, lifespan="off"), verifier=verifier)
 
 
+log = logging.getLogger(__name__)
+
 _site: Final = Kept(_open)
 
 
@@ -49,5 +52,8 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     site = run(_site.get())
     try:
         return site.answer(dict(event), context)  # on the same loop, which is the current one
+    except Exception:
+        log.exception("invocation failed")
+        raise
     finally:
         run(site.verifier.settle())

@@ -96,7 +96,7 @@ def test_a_setting_that_is_not_valid_is_an_error_with_its_name(
     assert "MAKOTO_POSTS_PER_SECOND must be a number" in errors[0]["trace"]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "http"])
+@pytest.mark.parametrize("name", NAMES)
 def test_what_nobody_foresaw_is_an_error_with_its_trace(functions: Functions, name: str) -> None:
     errors = errors_of(functions[name], {"requestContext": {}, "Records": None})
     assert errors
