@@ -14,6 +14,7 @@ from bench.process import Process
 from bench.systems import System
 
 SESSIONS = 100
+FEW = 25  # sessions of a load that every system bears with ease
 EVERY = 20  # milliseconds between two chunks of a stream: 50 a second
 OPENING = 25  # connections being opened at a time
 
@@ -30,10 +31,9 @@ class Plan:
     window: float = 4.0
     probing: float = 1.5
 
-    @property
-    def chunks(self) -> int:
-        """Chunks of a reply that outlasts everything measured while it streams."""
-        seconds = self.ramp + self.settle + self.window + self.probing + 0.5
+    def chunks(self, window: float) -> int:
+        """Return the chunks of a reply that outlasts a window, and the turns asked after it."""
+        seconds = self.ramp + self.settle + window + self.probing + 0.5
         return int(seconds * 1000 / EVERY)
 
 
@@ -50,8 +50,9 @@ class Visit:
         busy: share of its core that the server used under load.
         delivered: chunks per second that reached the clients under load.
         merged: chunks per message under load.
-        loaded_first_delta: median seconds to the first text of further turns under load, infinite
-            when none came before the phase ended.
+        few_first_delta: median seconds to the first text of further turns while a few sessions
+            stream, infinite when none came before the phase ended.
+        loaded_first_delta: the same under load.
         clients_busy: share of the other core used by clients and provider under load.
     """
 
@@ -63,6 +64,7 @@ class Visit:
     busy: float | None = None
     delivered: float = 0.0
     merged: float = 0.0
+    few_first_delta: float = math.inf
     loaded_first_delta: float = math.inf
     clients_busy: float = 0.0
 
@@ -108,16 +110,33 @@ async def quiet(line: Line, server: Process | None, plan: Plan, visit: Visit) ->
         visit.turn_cpu = (server.cpu() - before) / plan.turns
 
 
-async def _probe(line: Line, until: float) -> list[float]:
+async def _stream(lines: Sequence[Line], chunks: int, plan: Plan) -> None:
+    """Begin so many streams, evenly spread over the ramp, and let them settle."""
+    for line in lines:
+        line.ask(chunks, EVERY)
+        await asyncio.sleep(plan.ramp / len(lines))
+    await asyncio.sleep(plan.settle)
+
+
+async def _probe(line: Line, plan: Plan) -> float:
+    """Return the median seconds to the first text of short turns while others stream."""
     waited: list[float] = []
     with contextlib.suppress(TimeoutError, ConnectionError):
-        async with asyncio.timeout_at(until):
+        async with asyncio.timeout(plan.probing):
             while True:
                 line.ask(3, 1)
                 await line.ended
                 waited.append(line.waited)
                 await asyncio.sleep(0.02)
-    return waited
+    return statistics.median(waited) if waited else math.inf
+
+
+async def few(lines: Sequence[Line], plan: Plan, visit: Visit) -> None:
+    """Stream to a few sessions; the last line asks short turns meanwhile."""
+    *streaming, probing = lines
+    await _stream(streaming, plan.chunks(0.0), plan)
+    visit.few_first_delta = await _probe(probing, plan)
+    await asyncio.wait([line.ended for line in lines], timeout=5.0)
 
 
 async def load(
@@ -126,10 +145,7 @@ async def load(
     """Stream to all sessions at once; the last line waits until the load runs, then asks too."""
     *streaming, probing = lines
     resting = server.resident() if server else 0
-    for line in streaming:
-        line.ask(plan.chunks, EVERY)
-        await asyncio.sleep(plan.ramp / len(streaming))
-    await asyncio.sleep(plan.settle)
+    await _stream(streaming, plan.chunks(plan.window), plan)
 
     def read() -> tuple[float, float, float, int, int]:
         chunks = sum(line.delivered for line in streaming)
@@ -149,9 +165,7 @@ async def load(
         visit.busy = cpu / seconds
         visit.chunk_cpu = cpu / max(chunks, 1)
         visit.streaming_bytes = (server.resident() - resting) / len(streaming)
-    until = asyncio.get_running_loop().time() + plan.probing
-    if waited := await _probe(probing, until):
-        visit.loaded_first_delta = statistics.median(waited)
+    visit.loaded_first_delta = await _probe(probing, plan)
     await asyncio.wait([line.ended for line in streaming], timeout=1.5)
 
 
@@ -176,6 +190,7 @@ async def visit(system: System, server: Process | None, provider: Process, plan:
         lines += await open_lines(system, SESSIONS + 1 - len(lines))
         gc.collect()
         gc.freeze()
+        await few(lines[: FEW + 1], plan, found)
         await load(lines, server, provider, plan, found)
         for line in lines:
             line.close()
