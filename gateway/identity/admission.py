@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -16,6 +17,8 @@ from gateway.identity.handshake import (
 from gateway.identity.principal import Principal
 from gateway.identity.tickets import redeemed, ticket_hash, ticket_record, ticket_text
 from gateway.identity.verifier import TokenVerifier
+from gateway.wire.errors import WireError
+from storage.errors import StorageError
 from storage.records import Connection, Owner, Ticket
 from storage.repositories import Connections, Tickets
 
@@ -97,7 +100,8 @@ class Admission:
 
         Raises:
             IdentityError: it is refused.
-            WireError: this user shall not have a connection now; see `allow`.
+            WireError: this user, who is known, shall not have a connection now; see `allow`. His ticket
+                stays good.
             StorageUnavailableError: the connection cannot be stored.
         """
         try:
@@ -115,8 +119,6 @@ class Admission:
             if not self._policy.admits_unidentified:
                 raise
             auth_expires_at = now
-        if principal is not None:
-            self._allow(principal.owner)
         connection = Connection(
             connection_id=handshake.connection_id,
             owner=principal.owner if principal else None,
@@ -178,8 +180,23 @@ class Admission:
     async def _principal(self, credential: Credential) -> Principal | None:
         match credential:
             case Bearer(token=token):
-                return await self._verifier.identify(token, now=self._clock())
+                principal = await self._verifier.identify(token, now=self._clock())
+                self._allow(principal.owner)
+                return principal
             case TicketOffer(text=text):
-                ticket = await self._store.tickets.redeem(ticket_hash(text), now=self._clock())
-                return redeemed(ticket)
+                return await self._redeem(text)
         return None
+
+    async def _redeem(self, text: str) -> Principal:
+        ticket = await self._store.tickets.redeem(ticket_hash(text), now=self._clock())
+        principal = redeemed(ticket)
+        assert ticket is not None
+        try:
+            self._allow(principal.owner)
+        except WireError:
+            with suppress(StorageError):  # then it is used up all the same
+                await self._store.tickets.issue(
+                    ticket
+                )  # good for a later try: it has opened nothing
+            raise
+        return principal

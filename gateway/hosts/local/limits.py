@@ -21,7 +21,8 @@ class HostLimits:
         handshake_s: an upgrade must be answered within this.
         identify_s: a socket without identity must bring one within this.
         sweep_s: how often the clocks are looked at.
-        unidentified: how many sockets without identity may be open.
+        unidentified: how many sockets without identity may be open, and those that are told that their
+            user has too much.
         unidentified_per_address: the same for one address.
         sockets: how many sockets may be open, those in the handshake among them.
         sockets_per_user: the same for one user.

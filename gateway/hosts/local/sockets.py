@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from gateway.runs.transport import GoneError
+from gateway.wire.errors import RateLimitedError
 from gateway.wire.limits import MESSAGE_BYTES
 from storage.records import Connection
 
@@ -33,6 +34,9 @@ class OpenSocket:
         bad_frames: how many bad frames came in a row.
         refusals: how many more commands were refused for the rate of its user than carried out.
         told_to_go: whether it was sent `goaway`.
+        refusal: why it is not served: its user, who is known, has or asks too much. It is open so that a
+            browser can read that, to which a refused handshake says nothing, and then closed. It counts as
+            one without identity.
     """
 
     ws: ServerConnection
@@ -43,6 +47,7 @@ class OpenSocket:
     bad_frames: int = 0
     refusals: int = 0
     told_to_go: bool = False
+    refusal: RateLimitedError | None = None
 
     @property
     def identified(self) -> bool:

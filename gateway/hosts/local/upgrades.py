@@ -199,43 +199,42 @@ class Upgrades:
             raise RateLimitedError
         self._places.add(connection_id)  # before anything is waited for
         headers = list(request.headers.raw_items())
-        admitted = await self._gateway.connect(
-            Handshake(
-                connection_id=connection_id,
-                headers=headers,
-                query=parse_qsl(query, keep_blank_values=True),
-                lifetime_s=self._limits.lifetime_s,
-            )
+        handshake = Handshake(
+            connection_id=connection_id,
+            headers=headers,
+            query=parse_qsl(query, keep_blank_values=True),
+            lifetime_s=self._limits.lifetime_s,
         )
+        refusal: RateLimitedError | None = None
+        try:
+            connection = (await self._gateway.connect(handshake)).connection
+            if connection.owner is not None:
+                self._count(connection.owner)
+        except RateLimitedError as error:  # a user's own limit: it is known who comes
+            connection, refusal = _of_nobody(connection_id), error
         now = asyncio.get_running_loop().time()
         socket = OpenSocket(
             ws=ws,
-            connection=admitted.connection,
+            connection=connection,
             address=client_address(ws.remote_address[0], headers, self._proxies),
             opened_at=now,
             heard_at=now,
+            refusal=refusal,
         )
-        try:
-            self._count(socket)
-        except RateLimitedError:
+        if not socket.identified and self._too_many_unidentified(socket.address):
             await self._close(socket)
-            raise
+            raise refusal or RateLimitedError("Too many connections.")
         return socket
 
-    def _count(self, socket: OpenSocket) -> None:
-        """Count a connection for whom it is of; `_close` undoes it.
+    def _count(self, owner: Owner) -> None:
+        """Count a connection of that user; `_close` undoes it.
 
         Raises:
-            RateLimitedError: it is one too many.
+            RateLimitedError: it would be one too many.
         """
-        owner = socket.connection.owner
-        if owner is None:
-            too_many = self._too_many_unidentified(socket.address)
-        else:
-            self._connections_of[owner] += 1
-            too_many = self._connections_of[owner] > self._limits.sockets_per_user
-        if too_many:
+        if self._connections_of[owner] >= self._limits.sockets_per_user:
             raise RateLimitedError("Too many connections.")
+        self._connections_of[owner] += 1
 
     def _too_many_unidentified(self, address: str) -> bool:
         unidentified = [socket for socket in self._sockets if not socket.identified]
@@ -246,17 +245,20 @@ class Upgrades:
         )
 
     async def _serve(self, socket: OpenSocket) -> None:
-        """Carry out commands, one after the other, but a `cancel` at once.
+        """Carry out commands, one after the other, but a `cancel` at once; unless it is refused.
 
-        It has no answer that could come too early, and must not wait for those before it: their answers
-        may wait for a slow client, or for a disk.
+        A `cancel` has no answer that could come too early, and must not wait for those before it: their
+        answers may wait for a slow client, or for a disk.
         """
+        self._sockets.add(socket)
+        if socket.refusal is not None:
+            await self._give_up(socket, socket.refusal, CloseCode.RATE, "too much of one user")
+            return
         inbox = Inbox(
             socket.ws,
             overtakes=lambda frame: socket.identified and _is_cancel(frame),
             carry_out=partial(self._carry_out, socket),
         )
-        self._sockets.add(socket)
         log.info("connected", extra={"connection_id": socket.connection.connection_id})
         try:
             with suppress(ConnectionClosed):
@@ -269,6 +271,9 @@ class Upgrades:
         loop = asyncio.get_running_loop()
         before, refusal = socket.connection, self._over_rate(socket)
         socket.heard_at = loop.time()
+        if refusal is not None and not socket.identified:  # it waits for nothing else
+            await self._give_up(socket, refusal, CloseCode.RATE, "too many messages")
+            return
         handled = await self._gateway.message(before, frame, refusal=refusal)
         if isinstance(handled.command, Send | Regenerate):
             loop.call_later(REPORT_AFTER_S, handled.report)
@@ -299,14 +304,18 @@ class Upgrades:
         return None
 
     async def _renew(self, socket: OpenSocket, connection: Connection) -> None:
-        """Go on with a connection whose token was just proved."""
-        known, socket.connection = socket.identified, connection
-        if known:
-            return
-        try:
-            self._count(socket)
-        except RateLimitedError as error:
-            await self._give_up(socket, error, CloseCode.RATE, "too many connections")
+        """Go on with a connection whose token was just proved.
+
+        One that is too many for its user stays nobody's: what else its client has sent is not carried out.
+        """
+        assert connection.owner is not None
+        if not socket.identified:
+            try:
+                self._count(connection.owner)
+            except RateLimitedError as error:
+                await self._give_up(socket, error, CloseCode.RATE, "too much of one user")
+                return
+        socket.connection = connection
 
     async def _give_up(
         self, socket: OpenSocket, error: WireError, code: CloseCode, reason: str
@@ -343,6 +352,18 @@ class _Connection(ServerConnection):
         super().data_received(data)
         if self.transport.get_write_buffer_size() > UNSENT_BYTES:
             self.transport.abort()
+
+
+def _of_nobody(connection_id: str) -> Connection:
+    """Return the record of a connection that is not served; it is stored nowhere."""
+    return Connection(
+        connection_id=connection_id,
+        owner=None,
+        issuer="",
+        auth_expires_at=0.0,
+        opened_at=0.0,
+        expires_at=0.0,
+    )
 
 
 def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:

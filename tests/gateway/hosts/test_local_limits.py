@@ -3,14 +3,21 @@
 import asyncio
 import hashlib
 import sqlite3
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
+import orjson
 import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
 
+from gateway.hosts.local import upgrades
+from gateway.hosts.local.inbox import Inbox
 from gateway.hosts.local.limits import HostLimits
 from gateway.identity.admission import Admission, Admitted, Handshake
+from storage.records import Connection
 from storage.sqlite.store import DATABASE
 from tests.gateway.hosts.client import Client, Frame
 from tests.gateway.hosts.local_host import Answered, LocalHost, local_host
@@ -31,6 +38,23 @@ async def handshake(host: LocalHost, user: str = "aiko") -> int:
     async with line_to(host.port) as line:
         await line.say(request(headers={"Authorization": f"Bearer {host.token(user)}"}))
         return (await line.head()).status
+
+
+async def first_heard(host: LocalHost, user: str = "aiko", **how: Any) -> Frame:
+    """Open a socket, ask for a `pong`, and leave; return the first frame: that, or why it is closed."""
+    async with host.client(user, hello=False, **how) as client:
+        with suppress(ConnectionClosed):
+            await client.say("ping")
+        told = await client.next()
+        if told["type"] == "error":
+            assert told["fatal"]
+            assert (await client.closed())[0] == 4429
+            assert client.frames == [told]
+        return told
+
+
+async def is_served(host: LocalHost, user: str = "aiko") -> bool:
+    return (await first_heard(host, user))["type"] == "pong"
 
 
 async def buy_ticket(host: LocalHost, user: str = "aiko") -> Answered:
@@ -142,7 +166,10 @@ async def test_who_has_no_identity_has_a_rate_too(folder: Path) -> None:
     ):
         for _ in range(2):
             assert (await refusal_of(client, "hello", token="x"))["code"] == "auth.invalid"
-        assert (await refusal_of(client, "hello", token="x"))["code"] == "rate.limited"
+        told = await refusal_of(client, "hello", token=host.token())
+        assert (told["code"], told["fatal"]) == ("rate.limited", True)
+        assert told["retry_after_ms"] > 0
+        assert (await client.closed())[0] == 4429
 
 
 # Handshakes and tickets
@@ -151,27 +178,134 @@ async def test_who_has_no_identity_has_a_rate_too(folder: Path) -> None:
 async def test_handshakes_and_tickets_count_as_commands(folder: Path) -> None:
     limits = HostLimits(commands_at_once=4, commands_per_s=SLOW)
     async with local_host(folder, limits=limits) as host:
-        assert [await handshake(host) for _ in range(2)] == [101, 101]
+        assert await is_served(host)
+        assert await is_served(host)
         assert [(await buy_ticket(host)).status for _ in range(2)] == [200, 200]
         refused = await buy_ticket(host)
         assert (refused.status, b'"rate.limited"' in refused.body) == (429, True)
         assert b'"retry_after_ms"' in refused.body
-        assert await handshake(host) == 429
-        assert (await handshake(host, "hana"), (await buy_ticket(host, "hana")).status) == (
-            101,
-            200,
-        )
+        told = await first_heard(host)
+        assert (told["code"], told["retryable"]) == ("rate.limited", True)
+        assert told["retry_after_ms"] > 0
+        assert await is_served(host, "hana")
+        assert (await buy_ticket(host, "hana")).status == 200
         assert len(await stored(host, "tickets")) == 3
+
+
+async def test_a_ticket_that_meets_the_rate_is_not_used_up(folder: Path) -> None:
+    limits = HostLimits(commands_at_once=2, commands_per_s=SLOW)
+    async with local_host(folder, limits=limits) as host:
+        ticket = orjson.loads((await buy_ticket(host)).body)["ticket"]
+        assert await is_served(host)
+        for _ in range(2):
+            assert (await first_heard(host, query=f"?ticket={ticket}"))["code"] == "rate.limited"
+        assert len(await stored(host, "tickets")) == 1
 
 
 async def test_a_user_has_so_many_sockets_at_a_time(folder: Path) -> None:
     async with local_host(folder, limits=HostLimits(sockets_per_user=2)) as host:
         async with host.client(), host.client():
-            assert await handshake(host) == 429
-            assert await handshake(host, "hana") == 101
+            assert (await first_heard(host))["message"] == "Too many connections."
+            assert await is_served(host, "hana")
         async with asyncio.timeout(5):
-            while await handshake(host) != 101:
+            while not await is_served(host):
                 await asyncio.sleep(0.01)
+
+
+async def test_a_browser_can_read_that_its_user_has_too_many_sockets(folder: Path) -> None:
+    async with (
+        local_host(folder, limits=HostLimits(sockets_per_user=1)) as host,
+        host.client(),
+        host.client(
+            subprotocols=["makoto.v1", f"bearer.{host.token()}"], origin=host.origin, hello=False
+        ) as client,
+    ):
+        assert client.ws.subprotocol == "makoto.v1", "no browser opens without its echo"
+        assert (await client.closed())[0] == 4429
+        assert (client.frames[0]["code"], client.frames[0]["fatal"]) == ("rate.limited", True)
+
+
+async def test_nothing_is_done_on_a_socket_that_is_one_too_many(folder: Path) -> None:
+    async with (
+        local_host(folder, limits=HostLimits(sockets_per_user=1)) as host,
+        host.client(),
+        host.client(hello=False) as client,
+    ):
+        with suppress(ConnectionClosed):
+            await client.say("send", id="s1", content="Hi")
+        assert (await client.closed())[0] == 4429
+        await sockets(host, 1)
+        assert not await stored(host, "runs")
+
+
+async def test_nothing_more_is_done_once_a_user_who_signs_in_has_too_many_sockets(
+    folder: Path,
+) -> None:
+    identify, inboxes = Admission.identify, list[Inbox]()
+
+    class Seen(Inbox):
+        __slots__ = ()
+
+        def __init__(self, ws: ServerConnection, **how: Any) -> None:
+            super().__init__(ws, **how)
+            inboxes.append(self)
+
+    async def slow(self: Admission, connection: Connection, token: str) -> Connection:
+        async with asyncio.timeout(5):
+            while not inboxes[-1]._ahead:
+                await asyncio.sleep(0.01)
+        return await identify(self, connection, token)
+
+    late = {"subprotocols": ["makoto.v1"], "hello": False}
+    with patch.object(upgrades, "Inbox", Seen), patch.object(Admission, "identify", slow):
+        async with (
+            local_host(folder, limits=HostLimits(sockets_per_user=1)) as host,
+            host.client(),
+            host.client(origin=host.origin, **late) as client,
+        ):
+            await client.say("hello", token=host.token())
+            await client.say("send", id="s1", content="Hi")
+            assert (await client.closed())[0] == 4429
+            await sockets(host, 1)
+            assert not await stored(host, "runs")
+
+
+async def test_few_may_be_told_at_a_time(folder: Path) -> None:
+    limits = HostLimits(sockets_per_user=1, unidentified_per_address=2)
+    async with (
+        local_host(folder, limits=limits) as host,
+        host.client() as served,
+        AsyncExitStack() as stack,
+    ):
+        heads = [await head_of_silent(host, stack) for _ in range(4)]
+        assert heads == [101, 101, 429, 429]
+        await served.ws.close()
+        await sockets(host, 2)
+        assert await is_served(host), "those who are told do not count as this user's"
+
+
+async def test_who_is_told_is_cut_off_soon(folder: Path) -> None:
+    limits = HostLimits(sockets_per_user=1, close_s=0.05)
+    async with (
+        local_host(folder, limits=limits) as host,
+        host.client(),
+        AsyncExitStack() as stack,
+    ):
+        assert await head_of_silent(host, stack) == 101
+        await sockets(host, 1)
+
+
+async def head_of_silent(host: LocalHost, stack: AsyncExitStack) -> int:
+    """Open a socket that does not even answer a close; return the status of the handshake."""
+    line = await stack.enter_async_context(line_to(host.port))
+    await line.say(request(headers={"Authorization": f"Bearer {host.token()}"}))
+    return (await line.head()).status
+
+
+async def sockets(host: LocalHost, count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(host.sockets) != count:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_socket_that_signs_in_later_counts_too(folder: Path) -> None:
@@ -184,7 +318,7 @@ async def test_a_socket_that_signs_in_later_counts_too(folder: Path) -> None:
             told = client.frames[-1]
             assert (told["code"], told["fatal"]) == ("rate.limited", True)
         async with asyncio.timeout(5):
-            while await handshake(host) != 101:  # neither of them counts any more
+            while not await is_served(host):  # neither of them counts any more
                 await asyncio.sleep(0.01)
 
 

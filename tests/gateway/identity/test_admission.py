@@ -226,9 +226,36 @@ async def test_a_user_who_comes_too_often_gets_neither_connection_nor_ticket(doo
             await door.open(*headers, query=query)
     with pytest.raises(RateLimitedError):
         await door.admission.sell_ticket(token(), b"s" * 16)
-    assert (door.rows.connections_by_id, door.rows.tickets_by_hash) == ({}, {})
+    assert door.rows.connections_by_id == {}
+    assert len(door.rows.tickets_by_hash) == 1
     await door.open(bearer(token(claims={"sub": "user-2"})))
     await door.open(*page())  # nobody yet
+
+
+async def test_a_ticket_that_meets_the_rate_opens_one_connection_later(door: Door) -> None:
+    text, _ = await door.admission.sell_ticket(token(), b"r" * 16)
+    door.refused.add(USER)
+    for _ in range(2):
+        with pytest.raises(RateLimitedError):
+            await door.open(query=(("ticket", text),))
+    door.refused.clear()
+    assert (await door.open(query=(("ticket", text),))).connection.owner == USER
+    with pytest.raises(TokenInvalidError):
+        await door.open(query=(("ticket", text),))
+
+
+async def test_who_comes_too_often_hears_that_also_where_a_ticket_cannot_be_put_back(
+    door: Door,
+) -> None:
+    text, _ = await door.admission.sell_ticket(token(), b"r" * 16)
+
+    async def refuse(_: Ticket) -> None:
+        raise StorageUnavailableError("refusing")
+
+    door.rows.tickets.issue = refuse
+    door.refused.add(USER)
+    with pytest.raises(RateLimitedError):
+        await door.open(query=(("ticket", text),))
 
 
 async def test_a_connection_that_cannot_be_stored_is_not_opened(door: Door) -> None:
