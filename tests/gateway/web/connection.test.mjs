@@ -298,6 +298,19 @@ for (const [name, end] of Object.entries({
   });
 }
 
+test("who is told before `ready` that there is too much keeps the token, and has patience", async () => {
+  const world = makeWorld({ random: () => 1 });
+  world.client.connect();
+  const socket = await world.dialled();
+  socket.onopen();
+  socket.say(fatal("rate.limited", { retryable: true, retry_after_ms: 1_000 }));
+  socket.end(4429);
+  assert.equal(world.states.at(-1).retryIn, 9_000);
+  await world.clock.advance(9_000);
+  await world.welcome();
+  assert.deepEqual(world.tokens, [false, false]);
+});
+
 test("the server's own wait is added to", async () => {
   const world = makeWorld({ random: () => 1 });
   world.client.connect();
