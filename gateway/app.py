@@ -23,6 +23,7 @@ from gateway.runs.transport import GoneError, Transport
 from gateway.tenants.tier import Tier
 from gateway.turns.conversation import Conversation
 from gateway.turns.following import Following
+from gateway.turns.notices import Notices
 from gateway.turns.uploads import Uploads
 from gateway.wire import answers, commands
 from gateway.wire.answers import Answer, milliseconds
@@ -95,6 +96,7 @@ class Gateway:
         admission: Admission,
         conversation: Conversation,
         following: Following,
+        notices: Notices,
         account: Account,
         uploads: Uploads,
         live: LiveRuns,
@@ -109,6 +111,7 @@ class Gateway:
         self._admission = admission
         self._conversation = conversation
         self._following = following
+        self._notices = notices
         self._account = account
         self._uploads = uploads
         self._live = live
@@ -205,6 +208,8 @@ class Gateway:
                     log.info("client", extra={"connection_id": here, "client": client})
                 if token is not None:
                     connection = await self._admission.identify(connection, token)
+                assert connection.owner is not None
+                await self._notices.register(connection.owner, connection)  # it reads what is after
                 await self._post(connection, await self._ready(connection))
             case commands.Auth(id=command_id, token=token):
                 connection = await self._admission.identify(connection, token)
@@ -229,6 +234,11 @@ class Gateway:
                         await self._conversation.forgotten(owner, session_id)
                     raise
                 await self._conversation.forgotten(owner, session_id, waiting)
+                await self._notices.session_changed(owner, session_id, by=connection)
+                await self._post_page(owner, connection, page)
+            case commands.Session(session_id=session_id, title=str()):
+                page = await self._account.answer(owner, command)
+                await self._notices.session_changed(owner, session_id, by=connection)
                 await self._post_page(owner, connection, page)
             case commands.Upload():
                 ready = await self._uploads.prepare(owner, self._tier, command)
@@ -252,7 +262,9 @@ class Gateway:
 
         match command:
             case commands.Send():
-                await self._conversation.send(owner, self._tier, connection, command, post)
+                told = await self._conversation.send(owner, self._tier, connection, command, post)
+                if told is not None:
+                    await self._notices.session_changed(owner, told, by=connection)
             case commands.Regenerate():
                 await self._conversation.regenerate(owner, self._tier, connection, command, post)
             case commands.Cancel():

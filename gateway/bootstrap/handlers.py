@@ -18,6 +18,7 @@ from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
 from gateway.turns.conversation import Conversation
 from gateway.turns.following import Following, RunFinder
+from gateway.turns.notices import Notices
 from gateway.turns.prompt import PromptRules
 from gateway.turns.recover import Recovery
 from gateway.turns.seal import Sealer
@@ -127,6 +128,7 @@ def make_gateway(
         admission=on.admission,
         conversation=conversation,
         following=following,
+        notices=Notices(finder=on.finder, transport=on.transport),
         account=Account(store=store, clock=clock),
         uploads=Uploads(store=store, blobs=blobs, ids=ids, clock=clock, set_aside=on.uploads),
         live=on.live,

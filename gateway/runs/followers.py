@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from weakref import WeakSet
 
 from gateway.runs.feed import Feed
@@ -39,6 +40,17 @@ class Followers:
         self._closing: set[asyncio.Task[None]] = set()
         self._subscribers: dict[_Session, set[str]] = {}
         self._subscribed: dict[str, set[_Session]] = {}
+        self._connections: dict[Owner, set[str]] = {}
+        self._owners: dict[str, Owner] = {}
+
+    def register(self, owner: Owner, connection_id: str) -> None:
+        """Know a connection as that owner's; harmless when repeated."""
+        self._owners[connection_id] = owner
+        self._connections.setdefault(owner, set()).add(connection_id)
+
+    def connections_of(self, owner: Owner) -> Sequence[str]:
+        """Return the owner's connections that were registered and have not left."""
+        return tuple(self._connections.get(owner, ()))
 
     def follow_new(self, feed: Feed, session_id: str) -> None:
         """Make all who subscribed to a session readers of a new run in it."""
@@ -104,7 +116,17 @@ class Followers:
 
     def leave(self, connection_id: str) -> None:
         """Forget a closed connection. Its runs go on."""
+        self._deregister(connection_id)
         for session in self._subscribed.pop(connection_id, ()):
             self._drop_subscriber(session, connection_id)
         for feed in self._feeds.pop(connection_id, ()):
             feed.unfollow(connection_id)
+
+    def _deregister(self, connection_id: str) -> None:
+        owner = self._owners.pop(connection_id, None)
+        if owner is None:
+            return
+        connections = self._connections[owner]
+        connections.discard(connection_id)
+        if not connections:
+            del self._connections[owner]

@@ -1,8 +1,10 @@
 """Finding what a client may follow, where each run is generated in another process."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gateway.identity.principal import AUTH_GRACE_S
 from gateway.runs.local_finder import Untended, listed_run
 from gateway.runs.replay import Expired, Replayable, Replayer
 from gateway.wire import answers
@@ -15,6 +17,9 @@ BEGUN_WITHIN_S = 4.0
 
 Less than an accept may take to fail that was stored all the same: who sends again then is answered.
 """
+
+EVERY_SESSION = "*"
+"""Stands for a session's id, which none is, where the owner's connections are kept: as subscribers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +126,38 @@ class SharedFinder:
     async def unsubscribe(self, owner: Owner, session_id: str, reader: Connection) -> None:
         """Undo it for later runs."""
         await self._store.of(owner).subscribers.remove(session_id, reader.connection_id)
+
+    async def register(self, owner: Owner, connection: Connection) -> None:
+        """Know a connection as one of that owner's; see `RunFinder.register`.
+
+        Raises:
+            StorageUnavailableError: the store refuses.
+        """
+        subscribers = self._store.of(owner).subscribers
+        reader = self.reader(connection)
+        await subscribers.add(EVERY_SESSION, reader, expires_at=connection.expires_at)
+
+    async def others(self, owner: Owner, connection: Connection) -> Sequence[str]:
+        """Return the owner's other connections, the newest; see `RunFinder.others`.
+
+        A closed one is forgotten here and not when it closes: whoever learns of that reads no one's data.
+
+        Raises:
+            StorageUnavailableError: the store refuses.
+        """
+        now = self._clock()
+        readers = await self._store.of(owner).subscribers.of(EVERY_SESSION, now=now)
+        names = [reader.connection_id for reader in readers]
+        others = [name for name in names if name != connection.connection_id]
+        are_there = await asyncio.gather(*(self._is_there(owner, name, now) for name in others))
+        return [name for name, is_there in zip(others, are_there, strict=True) if is_there]
+
+    async def _is_there(self, owner: Owner, connection_id: str, now: float) -> bool:
+        connection = await self._store.connections.get(connection_id)
+        if connection is None:
+            await self._store.of(owner).subscribers.remove(EVERY_SESSION, connection_id)
+            return False
+        return connection.owner == owner and now < connection.auth_expires_at + AUTH_GRACE_S
 
     async def count(self, owner: Owner) -> int:
         """Return how many runs of that owner are queued or under way."""

@@ -4,6 +4,7 @@
 
     conversation   the commands send, regenerate, cancel (uploads: text that came beside the socket)
     following      the commands resume and subscribe
+    notices        hints to a user's other connections
     accept         stores what was asked, exactly once
     generate       claims the run and streams the reply:
     context          what it is written from

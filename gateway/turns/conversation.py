@@ -71,8 +71,11 @@ class Conversation:
 
     async def send(
         self, owner: Owner, tier: Tier, here: Connection, command: Send, post: Post
-    ) -> None:
+    ) -> str | None:
         """Accept a message, say so, and have it answered.
+
+        Returns:
+            The session, if no event will soon tell who follows it: it is new, or the message waits.
 
         Raises:
             WireError: it cannot be accepted.
@@ -85,6 +88,9 @@ class Conversation:
             owner, tier, command.id, lambda: self._acceptor.send(owner, tier, here, command)
         )
         await self._accepted(owner, here, outcome, post, cancels=command.if_busy == "cancel")
+        if isinstance(outcome, Accepted) and (command.session_id is None or outcome.ahead):
+            return outcome.run.session_id
+        return None
 
     async def regenerate(
         self, owner: Owner, tier: Tier, here: Connection, command: Regenerate, post: Post

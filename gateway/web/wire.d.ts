@@ -440,15 +440,17 @@ export interface Unsubscribed {
   session_id: string;
 }
 
-/** Something worth knowing. `auth.renewed` answers `auth`. */
+/** Something worth knowing. `auth.renewed` answers `auth`; `session.changed` is a hint, unasked. */
 export interface Notice {
   type: "notice";
   /** What it is about; ignore one that you do not know. */
-  kind: "auth.renewed";
+  kind: "auth.renewed" | "session.changed";
   /** Of the `auth`. */
   id?: string;
   /** When the new identity expires. */
   auth_expires_at?: number;
+  /** With `session.changed`, the session to read again. */
+  session_id?: string;
 }
 
 /** The answer to `ping`. */

@@ -326,18 +326,20 @@ class Unsubscribed(Answer):
 
 
 class Notice(Answer):
-    """Something worth knowing. `auth.renewed` answers `auth`.
+    """Something worth knowing. `auth.renewed` answers `auth`; `session.changed` is a hint, unasked.
 
     Attributes:
         kind: what it is about; ignore one that you do not know.
         id: of the `auth`.
         auth_expires_at: when the new identity expires.
+        session_id: with `session.changed`, the session to read again.
     """
 
     type: Literal["notice"] = "notice"
-    kind: Literal["auth.renewed"]
+    kind: Literal["auth.renewed", "session.changed"]
     id: str | None = None
     auth_expires_at: int | None = None
+    session_id: str | None = None
 
 
 class Pong(Answer):

@@ -56,8 +56,8 @@ class Called:
     results: dict[str, Any] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        async def call(*arguments: Any) -> Any:
-            self.calls.append((name, arguments))
+        async def call(*arguments: Any, **named: Any) -> Any:
+            self.calls.append((name, (*arguments, *named.values())))
             result = self.results.get(name)
             if isinstance(result, BaseException):
                 raise result
@@ -79,7 +79,7 @@ class House:
         self.blobs = FakeBlobs()
         self.payloads = FakePayloads()
         self.conversation, self.following, self.account = Called(), Called(), Called()
-        self.uploads, self.admission = Called(), Called()
+        self.uploads, self.admission, self.notices = Called(), Called(), Called()
         self.connections = Called()
         self.runs: list[Run] = []
         self.messages: dict[str, Message] = {}
@@ -91,6 +91,7 @@ class House:
             admission=self.admission,  # type: ignore[arg-type] # notes what it is asked
             conversation=self.conversation,  # type: ignore[arg-type]
             following=self.following,  # type: ignore[arg-type]
+            notices=self.notices,  # type: ignore[arg-type]
             account=self.account,  # type: ignore[arg-type]
             uploads=self.uploads,  # type: ignore[arg-type]
             live=self.live,
@@ -226,6 +227,28 @@ async def test_keys_that_cannot_be_had_are_not_the_clients_fault(house: House) -
     assert (house.answer["code"], house.answer["retryable"]) == ("internal", True)
 
 
+async def test_who_says_hello_is_known_before_it_reads_anything(house: House) -> None:
+    house.admission.results["identify"] = KNOWN
+    await house.say(UNKNOWN, type="hello", token="t")
+    assert house.notices.calls == [("register", (ANNA, KNOWN))]
+
+
+@pytest.mark.parametrize("title", ["New", None])
+async def test_others_are_told_of_a_new_title_and_not_of_a_question_for_it(
+    house: House, title: str | None
+) -> None:
+    house.account.results["answer"] = Page(id="q", items=())
+    await house.say(type="session", id="q", session_id="s", **({"title": title} if title else {}))
+    assert house.answer["type"] == "page"
+    assert house.notices.calls == ([("session_changed", (ANNA, "s", KNOWN))] if title else [])
+
+
+async def test_others_are_told_of_what_a_message_has_changed(house: House) -> None:
+    house.conversation.results["send"] = "s"
+    await house.say(**COMMANDS["send"])
+    assert house.notices.calls == [("session_changed", (ANNA, "s", KNOWN))]
+
+
 # Ready and pong
 
 
@@ -317,6 +340,7 @@ async def test_forgetting_a_session_stops_what_is_under_way_in_it(
     house.conversation.results["waiting_elsewhere"] = ["a run"]
     await house.say(type="forget", id="q5", **fields)
     assert house.conversation.calls == stopped
+    assert house.notices.calls == ([("session_changed", (ANNA, "s", KNOWN))] if stopped else [])
 
 
 async def test_what_an_earlier_forget_has_left_is_stopped_when_its_session_is_not_found(
@@ -335,6 +359,7 @@ async def test_nothing_is_stopped_where_nothing_was_forgotten(house: House) -> N
     house.live.open(ANNA, replace(a_run(), session_id="another"))
     await house.say(**COMMANDS["forget"])
     assert "forgotten" not in house.conversation.names
+    assert not house.notices.calls
 
 
 async def test_nothing_is_stopped_where_a_session_cannot_be_forgotten(house: House) -> None:

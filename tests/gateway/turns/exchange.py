@@ -234,20 +234,18 @@ class Exchange:
             new_reader=lambda connection: None,
             recovery=self.recovery,
         )
-        self.following = Following(
-            finder=LocalFinder(
-                store=self.store,  # type: ignore[arg-type] # obeys like a store
-                live=self.live,
-                replayer=Replayer(
-                    store=self.store,  # type: ignore[arg-type] # obeys like a store
-                    transport=self.transport,
-                    spill=self.spill,
-                    clock=self.clock,
-                ),
-            ),
+        self.finder = LocalFinder(
+            store=self.store,  # type: ignore[arg-type] # obeys like a store
             live=self.live,
-            recovery=self.recovery,
+            replayer=Replayer(
+                store=self.store,  # type: ignore[arg-type] # obeys like a store
+                transport=self.transport,
+                spill=self.spill,
+                clock=self.clock,
+            ),
         )
+        self.following = Following(finder=self.finder, live=self.live, recovery=self.recovery)
+        self.news: list[str] = []
         self.conversation = Conversation(
             store=self.store,  # type: ignore[arg-type] # obeys like a store
             acceptor=self.acceptor,
@@ -291,7 +289,10 @@ class Exchange:
             type="send", **{"id": f"s{len(self.model.requests)}", "content": content, **fields}
         )
         before = len(self.transport.frames[connection])
-        await self.conversation.send(owner, TIER, at(connection), command, self.post(connection))
+        told = await self.conversation.send(
+            owner, TIER, at(connection), command, self.post(connection)
+        )
+        self.news += [told] if told else []
         new = self.transport.answers(connection)[before:]
         return next(frame for frame in new if frame["type"] == "accepted")
 

@@ -333,6 +333,14 @@ class _Play:
         await device.until(lambda: view.is_whole if text is None else text in text_of(view.events))
         self._note(f"{device.name} follows {command_id} to {text or 'its end'}")
 
+    async def _hears(self, device: Device, kind: str) -> None:
+        def place() -> int | None:
+            found = [at for at, frame in enumerate(device.answers) if frame["type"] == kind]
+            return found[0] if found else None
+
+        await device.until(lambda: place() is not None)
+        self._note(f"{device.name} <", device.answers.pop(place() or 0))
+
     async def _is_cut(self, device: Device) -> None:
         assert device.client is not None
         device.client.ws.transport.abort()

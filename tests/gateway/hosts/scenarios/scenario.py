@@ -13,6 +13,7 @@ choice; its user is `aiko` unless it says another as it connects.
     [device, "writes", "{not JSON"]             a frame, and waits for an answer
     [device, "uploads", {id = "u1", text = ""}] asks where to, and puts the text there
     [device, "follows", "c1"]                   the run of a command to its end; to a text with {to = "..."}
+    [device, "hears", "notice"]                 a frame of that type that nobody asked for
     [device, "is cut"]                          without a closing handshake
     [device, "closes"]
     [device, "is closed"]                       by the server

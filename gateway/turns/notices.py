@@ -1,0 +1,63 @@
+"""Hints to a user's other connections: a session has changed, read it again."""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from gateway.runs.transport import GoneError, Transport
+from gateway.turns.following import RunFinder
+from gateway.wire.answers import Notice
+from storage.errors import StorageError
+from storage.records import Connection, Owner
+
+log = logging.getLogger(__name__)
+
+
+class Notices:
+    """Tells a user's other connections what no frame of theirs would tell them.
+
+    Best effort: nothing is said again, and what fails is logged. Nobody waits for a frame to be taken, so
+    a connection that takes none gets no further one until it does.
+
+    Args:
+        finder: knows the connections.
+        transport: where the frames leave.
+    """
+
+    def __init__(self, *, finder: RunFinder, transport: Transport) -> None:
+        self._finder = finder
+        self._transport = transport
+        self._unsent: dict[str, asyncio.Future[None]] = {}
+
+    async def register(self, owner: Owner, connection: Connection) -> None:
+        """Have a connection told from now on of what the owner's others change."""
+        try:
+            await self._finder.register(owner, connection)
+        except StorageError as error:
+            fields = {"connection_id": connection.connection_id, "cause": str(error)}
+            log.warning("connection not registered", extra=fields)
+
+    async def session_changed(self, owner: Owner, session_id: str, *, by: Connection) -> None:
+        """Tell all but the connection that has changed it."""
+        try:
+            others = await self._finder.others(owner, by)
+        except StorageError as error:
+            fields = {"session_id": session_id, "cause": str(error)}
+            log.warning("change of a session not told", extra=fields)
+            return
+        frame = Notice(kind="session.changed", session_id=session_id).encode()
+        for connection_id in others:
+            if connection_id not in self._unsent:
+                self._post(connection_id, frame)
+
+    def _post(self, connection_id: str, frame: bytes) -> None:
+        with suppress(GoneError):
+            pending = self._transport.post(connection_id, frame)
+            if pending is not None:
+                self._unsent[connection_id] = waiting = asyncio.ensure_future(pending)
+                waiting.add_done_callback(lambda sent: self._was_sent(connection_id, sent))
+
+    def _was_sent(self, connection_id: str, sent: asyncio.Future[None]) -> None:
+        del self._unsent[connection_id]
+        if not sent.cancelled():
+            sent.exception()  # its line is gone; whoever posted knows
