@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from types import FrameType
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from fastapi import FastAPI
 
 from gateway.bootstrap.handlers import make_gateway, make_recovery
 from gateway.bootstrap.local import LocalFoundation, open_foundation
+from gateway.hosts.local.background import run_beside
 from gateway.hosts.local.clocks import Clocks
 from gateway.hosts.local.http import bounded_http
 from gateway.hosts.local.limits import HostLimits
@@ -51,9 +52,6 @@ INTERRUPT_S = 5.0
 
 CLOSE_S = 2.0
 """How long sockets have for the closing handshake."""
-
-RESTART_S = 1.0
-"""How long background work that broke is left alone."""
 
 log = logging.getLogger(__name__)
 
@@ -316,23 +314,3 @@ def _offers_demo_tokens(settings: Settings) -> bool:
 
 def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def run_beside(stack: AsyncExitStack, work: Callable[[], Coroutine[None, None, None]]) -> None:
-    """Run something that never ends until the stack unwinds; begin it anew if it breaks."""
-
-    async def supervise() -> None:
-        while True:
-            try:
-                await work()
-            except Exception:
-                log.exception("background work broke")
-            await asyncio.sleep(RESTART_S)
-
-    task = asyncio.create_task(supervise())
-
-    async def stop() -> None:
-        task.cancel()
-        await asyncio.wait({task})
-
-    stack.push_async_callback(stop)
