@@ -163,6 +163,10 @@ export interface ClientEvents {
   live: LiveRun;
   /** A run that was not started here (in another tab, before a reload), in a session that is followed. */
   run: Run;
+  /**
+   * `session.changed`: elsewhere this user has begun, renamed or deleted that session, or asked what waits
+   * in it. A hint that may be missing: read it again, and after each `ready` whatever is shown.
+   */
   notice: Notice | ({ kind: "goaway" } & GoAway);
   /** Something that belongs to no run and no request. */
   error: MakotoError;

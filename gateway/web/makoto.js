@@ -1221,9 +1221,16 @@ export class MakotoClient extends Source {
       case "resumed": return this.#runs.get(frame.run_id)?.resumed(frame);
       case "subscribed": return this.#confirm(frame);
       case "goaway": return tell(this, "notice", { kind: "goaway", ...frame });
-      case "notice": this.#flush(); return tell(this, "notice", frame);
+      case "notice": return this.#hearNotice(frame, line);
       case "error": return this.#fault(frame);
     }
+  }
+
+  /** What has changed by the word of a connection that is being left was read at the `ready` of the next. */
+  #hearNotice(frame, line) {
+    if (frame.kind === "session.changed" && line !== this.#connection.line) return;
+    this.#flush();
+    tell(this, "notice", frame);
   }
 
   #accept(frame, line) {

@@ -10,7 +10,7 @@
     {tenant}#{user}#MESSAGE#{id}      PLACE                       in which session, and as what
     {tenant}#{user}#RUN#{id}          HEAD
                                       LOG#{number of the first event}
-    {tenant}#{user}#SUBSCRIBERS#{id}  CONNECTION#{id}             who follows it; of `*`: all that are connected
+    {tenant}#{user}#SUBSCRIBERS#{id}  CONNECTION#{id}             who follows it; of `*`: who is there
     {tenant}#{user}#MEMORIES          MEMORY#{id}
     {tenant}#{user}#USAGE             AT#{when}#{run id}
     {tenant}#{user}#PAYLOAD#{id}      PAYLOAD

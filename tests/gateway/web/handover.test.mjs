@@ -119,6 +119,18 @@ test("the old connection is closed when the new one has all, not before", async 
   assert.equal(world.client.state, "ready");
 });
 
+test("of what has changed the old connection says nothing new", async () => {
+  const world = await makeConnected();
+  const told = [];
+  world.client.on("notice", ({ session_id: id }) => id && told.push(id));
+  const changed = (session_id) => ({ type: "notice", kind: "session.changed", session_id });
+  world.sockets.at(-1).say(changed("s1"));
+  const { old, socket } = await world.handOver();
+  old.say(changed("s2"));
+  socket.say(changed("s3"));
+  assert.deepEqual(told, ["s1", "s3"]);
+});
+
 test("the two overlap for a second at least", async () => {
   const world = await makeConnected();
   const { old } = await world.handOver();
