@@ -228,8 +228,11 @@ class Reader(DatabaseThread):
         for job in batch:
             if job.abandoned:
                 job.error = StorageUnavailableError("nobody waits for it any more")
-            else:
+                continue
+            try:
                 self._read(job)
+            except Exception as exc:  # noqa: BLE001 - the reads before it have succeeded
+                self._fail((job,), exc)
 
     def _rest(self) -> None:
         """A reader is always ready."""

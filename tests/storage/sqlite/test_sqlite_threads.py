@@ -392,6 +392,49 @@ async def test_a_reader_sees_committed_data_only(traced: Traced, path: Path) -> 
     await reader.aclose()
 
 
+class Faulty:
+    """A connection that fails as no database does, once, at the third `BEGIN` it is given."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._begun = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        self._begun += sql == "BEGIN"
+        if self._begun == 3:
+            self._begun += 1
+            raise MemoryError
+        return self._connection.execute(sql, *values)
+
+
+async def test_a_fault_that_is_not_the_database_s_fails_one_read_and_no_neighbour(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = Reader("test-read", Faulty(connect(path)), patience=2.0)  # type: ignore[arg-type]
+    reached, released = threading.Event(), threading.Event()
+
+    def hold(_: sqlite3.Connection) -> str:
+        reached.set()
+        released.wait(10)
+        return "held"
+
+    held = asyncio.create_task(reader.call(hold))
+    await until(reached.is_set)
+    reads = [asyncio.create_task(reader.call(lambda _, n=n: n)) for n in range(3)]
+    await asyncio.sleep(0)
+    released.set()
+    outcomes = await asyncio.gather(*reads, return_exceptions=True)
+    assert await held == "held"
+    assert outcomes[0] == 0, "it was read before the fault"
+    assert isinstance(outcomes[1], StorageUnavailableError)
+    assert outcomes[2] == 2
+    assert caplog.messages == ["database thread failed"]
+    await reader.aclose()
+
+
 async def test_a_failing_read_leaves_the_reader_usable(path: Path) -> None:
     reader = Reader("test-read", connect(path), patience=2.0)
 
