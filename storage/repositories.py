@@ -2,7 +2,9 @@
 
 A `Store` is one open backend: an `EmbeddedStore` belongs to one process, a `SharedStore` to many.
 Everything that belongs to a person is reached through `Store.of(owner)`, which binds each repository to
-that owner: another owner's row is the same as one that does not exist. Every coroutine raises
+that owner: another owner's row is the same as one that does not exist. Each verb there touches rows of that
+one owner only, so no transaction is wider than an owner's rows. Tickets, connections and key documents are
+found by their own keys alone, and each verb on them touches one row. Every coroutine raises
 `StorageUnavailableError` when the backend refuses, within 5 seconds, never blocks the event loop, and may
 be cancelled at any await; a write that was under way is then either wholly stored or not at all.
 """
@@ -60,9 +62,10 @@ class Sessions(Protocol):
     async def forget(self, session_id: str, *, now: float) -> bool:
         """Delete the session with its messages, runs and logs. False if there is none.
 
-        Memories stay; they are forgotten one by one. The blobs that its ended runs have spilled go with
-        the next purge. A run that still writes finds itself no longer the owner (`NotRunOwnerError`).
-        The ids of its runs are not accepted again before `ttl.FORGOTTEN` is over.
+        Memories stay; they are forgotten one by one. So does what its runs have cost. The blobs that its
+        ended runs have spilled go, too: now, or with the next `EmbeddedStore.purge`. A run that still writes
+        finds itself no longer the owner (`NotRunOwnerError`). The ids of its runs are not accepted again
+        before `ttl.FORGOTTEN` is over.
         """
         ...
 
@@ -162,8 +165,8 @@ class Runs(Protocol):
         Args:
             run_id: of a queued run.
             claimed_by: a fresh random id of this one generation.
-            lease_until: when others may take it over; `math.inf` where the process is the lease. Opening
-                the store again ends every lease of that process.
+            lease_until: when others may take it over, unless a beat has said more by then. In an
+                `EmbeddedStore` nothing beats: there are no others, and opening it ends every lease.
 
         Returns:
             The run as it is now; look at `cancel_at` before calling a model.
@@ -403,7 +406,10 @@ class KeyDocuments(Protocol):
         ...
 
     async def put(self, document: KeyDocument) -> None:
-        """Store a document that was just fetched."""
+        """Store a document that was just fetched, unless one that was fetched later is stored.
+
+        One that is dated more than a minute later has its time from a clock that is wrong: it gives way.
+        """
         ...
 
 

@@ -43,6 +43,7 @@ from storage.records import (
     RunReader,
     Session,
     Ticket,
+    Usage,
 )
 from storage.repositories import Acknowledge, SharedRepositories
 
@@ -66,6 +67,7 @@ class Backend:
     tombstones: dict[Key, float] = field(default_factory=dict)
     forgotten: set[Key] = field(default_factory=set)
     memories: dict[Key, Memory] = field(default_factory=dict)
+    usage: dict[Key, Usage] = field(default_factory=dict)
     payloads: dict[Key, Payload] = field(default_factory=dict)
     subscribers: dict[tuple[Owner, str, str], tuple[RunReader, float]] = field(default_factory=dict)
     tickets: dict[str, Ticket] = field(default_factory=dict)
@@ -425,6 +427,8 @@ class _Runs(_OfOwner):
             backend.messages[self._key(completion.reply.message_id)] = completion.reply
         for memory in completion.memories:
             backend.memories[self._key(memory.memory_id)] = memory
+        if completion.usage is not None:
+            backend.usage[self._key(run.run_id)] = completion.usage
         self._touch(run.session_id, completion.finished_at)
 
     @_gives_way
@@ -576,4 +580,6 @@ class _KeyDocuments:
         return self._documents.get(url)
 
     async def put(self, document: KeyDocument) -> None:
-        self._documents[document.url] = document
+        stored, at = self._documents.get(document.url), document.fetched_at
+        if stored is None or not at < stored.fetched_at <= at + ttl.MINUTE:
+            self._documents[document.url] = document

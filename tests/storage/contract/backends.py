@@ -1,17 +1,25 @@
-"""The backends that the contract suite runs on. A new one is one more line in `BACKENDS`."""
+"""The backends that the contract suite runs on.
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+A new one is a line in `EMBEDDED` (one process has it for itself) or `SHARED` (many use it at once), and a
+function here that makes it, empty, for one test.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import pytest
 
+from storage.dynamodb.keys import OwnerKeys
+from storage.records import Owner, Usage
 from storage.repositories import EmbeddedStore, SharedStore, Store
-from storage.sqlite.store import open_store
+from storage.sqlite.store import DATABASE, open_store
 from tests.promises import memory
-from tests.storage.dynamodb.stores import new_tables
+from tests.storage.dynamodb.clients import opened, signed
+from tests.storage.dynamodb.stores import Tables, new_tables
 from tests.storage.samples import Clock
 
 S = TypeVar("S", bound=Store, covariant=True)
@@ -24,11 +32,13 @@ class Backend(Generic[S]):
     Attributes:
         open: may be called again: after the store was closed where it is embedded, and for one more
             process that shares the data where it is not.
+        usage: returns what that owner's runs have cost, as it is stored; no verb of a store reads it.
         clock: of every store.
         long_log: entries of a log that is long for this backend, which takes so many in a second or two.
     """
 
     open: Callable[[], Awaitable[S]]
+    usage: Callable[[Owner], Awaitable[Sequence[Usage]]]
     clock: Clock
     long_log: int
 
@@ -41,7 +51,20 @@ async def sqlite(request: pytest.FixtureRequest) -> AsyncIterator[Backend[Embedd
     async def open_again() -> EmbeddedStore:
         return await open_store(folder / "data", clock=clock)
 
-    yield Backend(open=open_again, clock=clock, long_log=1000)
+    async def usage(owner: Owner) -> Sequence[Usage]:
+        with closing(sqlite3.connect(folder / "data" / DATABASE)) as connection:
+            return [
+                Usage(
+                    model=model, prompt_tokens=asked, completion_tokens=said, estimated=bool(guess)
+                )
+                for model, asked, said, guess in connection.execute(
+                    "SELECT model, prompt_tokens, completion_tokens, estimated FROM usage"
+                    " WHERE tenant_id = ? AND user_id = ?",
+                    (owner.tenant_id, owner.user_id),
+                )
+            ]
+
+    yield Backend(open=open_again, usage=usage, clock=clock, long_log=1000)
 
 
 Start = Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[Backend[S]]]
@@ -58,9 +81,32 @@ def dynamodb(engine: str) -> Start[SharedStore]:
             async def open_one_more() -> SharedStore:
                 return tables.store()
 
-            yield Backend(open=open_one_more, clock=tables.clock, long_log=150)
+            async def usage(owner: Owner) -> Sequence[Usage]:
+                return await _usage_in(tables, owner)
+
+            yield Backend(open=open_one_more, usage=usage, clock=tables.clock, long_log=150)
 
     return backend
+
+
+async def _usage_in(tables: Tables, owner: Owner) -> Sequence[Usage]:
+    asked = {
+        "TableName": tables.data,
+        "KeyConditionExpression": "pk = :pk",
+        "ExpressionAttributeValues": {":pk": OwnerKeys(owner).usage("", 0)["pk"]},
+        "ConsistentRead": True,
+    }
+    async with opened(signed(tables.url)) as client:
+        items = (await client.call("Query", asked))["Items"]
+    return [
+        Usage(
+            model=item["model"]["S"],
+            prompt_tokens=int(item["prompt_tokens"]["N"]),
+            completion_tokens=int(item["completion_tokens"]["N"]),
+            estimated=item["estimated"]["BOOL"],
+        )
+        for item in items
+    ]
 
 
 @asynccontextmanager
@@ -72,7 +118,10 @@ async def in_memory(request: pytest.FixtureRequest) -> AsyncIterator[Backend[Sha
     async def open_one_more() -> SharedStore:
         return memory.MemoryStore(shared)
 
-    yield Backend(open=open_one_more, clock=clock, long_log=1000)
+    async def usage(owner: Owner) -> Sequence[Usage]:
+        return [spent for (whose, _), spent in shared.usage.items() if whose == owner]
+
+    yield Backend(open=open_one_more, usage=usage, clock=clock, long_log=1000)
 
 
 EMBEDDED = {"sqlite": sqlite}

@@ -7,8 +7,10 @@ from storage.errors import LogSlotTakenError, NotRunOwnerError
 from storage.records import Accepted
 from storage.repositories import Store
 from storage.ttl import TOMBSTONE
+from tests.storage.contract.backends import Backend
 from tests.storage.samples import (
     ANNA,
+    BEN,
     NOW,
     accept,
     append,
@@ -290,3 +292,26 @@ async def test_a_regenerate_without_a_word_leaves_the_older_reply(store: Store) 
 
     page = await store.of(ANNA).messages.page("session-1", before=None, limit=10)
     assert [each.message_id for each in page.items] == [first.reply_id, first.message_id]
+
+
+async def test_what_a_run_has_cost_is_stored_once_and_outlives_its_session(
+    backend: Backend[Store], store: Store
+) -> None:
+    run = await running(store, send(new=True))
+    end = completion(run)
+    await store.of(ANNA).runs.finish(end)
+    await store.of(ANNA).runs.finish(end)
+    assert await backend.usage(ANNA) == [end.usage]
+    assert await backend.usage(BEN) == []
+
+    await store.of(ANNA).sessions.forget("session-1", now=NOW)
+    assert await backend.usage(ANNA) == [end.usage]
+
+
+async def test_a_run_that_has_cost_nothing_has_no_usage(
+    backend: Backend[Store], store: Store
+) -> None:
+    run = await running(store, send(new=True))
+    await store.of(ANNA).runs.finish(replace(completion(run), usage=None))
+
+    assert await backend.usage(ANNA) == []

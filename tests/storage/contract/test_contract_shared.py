@@ -10,7 +10,15 @@ from dataclasses import replace
 import pytest
 
 from storage.errors import LogSlotTakenError, NotRunOwnerError
-from storage.records import MAX_READERS, Accepted, Duplicate, Refused, Run, RunReader
+from storage.records import (
+    MAX_READERS,
+    Accepted,
+    Duplicate,
+    KeyDocument,
+    Refused,
+    Run,
+    RunReader,
+)
 from storage.repositories import SharedStore
 from tests.storage.contract.backends import Backend
 from tests.storage.samples import (
@@ -27,6 +35,9 @@ from tests.storage.samples import (
 )
 
 LEASE = NOW + 10
+DOCUMENT = KeyDocument(
+    url="https://issuer.example/keys?a=1#b", body=b'{"keys": []}\xff', fetched_at=NOW
+)
 
 
 def reader(name: str = "c1", *, after: int = 0, nonce: str = "n1") -> RunReader:
@@ -259,6 +270,32 @@ async def test_of_many_subscribers_the_newest_are_told(shared_store: SharedStore
 
     told = await subscribers.of("session-1", now=NOW)
     assert [each.nonce for each in told] == [f"n{2 + number:02}" for number in range(MAX_READERS)]
+
+
+# Key documents
+
+
+async def test_the_key_document_that_was_fetched_last_is_kept(
+    shared_store: SharedStore, another: SharedStore
+) -> None:
+    assert await another.keys.get(DOCUMENT.url) is None
+    await shared_store.keys.put(DOCUMENT)
+    await another.keys.put(replace(DOCUMENT, body=b"older", fetched_at=NOW - 0.5))
+    assert await another.keys.get(DOCUMENT.url) == DOCUMENT
+
+    newer = replace(DOCUMENT, body=b"newer", fetched_at=NOW + 0.5)
+    await another.keys.put(newer)
+    assert await shared_store.keys.get(DOCUMENT.url) == newer
+    assert await shared_store.keys.get("https://other.example/keys") is None
+
+
+async def test_a_key_document_from_the_far_future_gives_way(
+    shared_store: SharedStore, another: SharedStore
+) -> None:
+    await another.keys.put(replace(DOCUMENT, body=b"misdated", fetched_at=NOW + 61))
+    await shared_store.keys.put(DOCUMENT)
+
+    assert await another.keys.get(DOCUMENT.url) == DOCUMENT
 
 
 # Two processes
