@@ -2,7 +2,7 @@
 
 ::
 
-    app                      the three handlers, the same for every host
+    app                      what a connection's frames do, the same for every host
     wire, identity, tenants  what is said, who says it, what they may do
     turns, runs, frames      one exchange, one reply on its way, what fits a frame
     account                  a person's own data

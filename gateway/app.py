@@ -1,4 +1,7 @@
-"""The three handlers: connect, message, disconnect. The same functions serve every host.
+"""The handlers of a connection: connect, message, disconnect.
+
+`message` serves every host. On AWS the functions that let a client in and forget it must start fast, so they
+do without this module what the other two do: `Admission.admit`, and removing the connection's record.
 
 A handler never knows where it runs. It gets a handshake, or a connection's record and a frame; answers
 go out through the `Transport`; what takes long, generating a reply, is handed on.

@@ -36,7 +36,7 @@ class Session:
 
     Attributes:
         title: shown in lists; made from the first message until renamed.
-        character: who answers; chosen by the first send, `None` for the tenant's default.
+        character: who answers; chosen by the first send, `None` for the gateway's default.
         updated_at: when its latest turn was accepted or finished; lists are sorted by it.
         active_run: the run that is queued or running now, if any.
     """

@@ -18,8 +18,9 @@ class LiveRuns:
 
     Attributes:
         followers: the connections that read them.
-        forgets: how often `forget` was called. What the store said of a run before is not to be opened
-            after: nobody would end it.
+        forgets: how often `forget` was called. Whoever asks the store for a run, in order to `open` it,
+            compares this before and after: if it has grown, the run's session may be deleted, and nobody
+            would end the run.
     """
 
     def __init__(self, make: Callable[[Owner, Run], LiveRun]) -> None:

@@ -1,11 +1,11 @@
-"""A tier: what a tenant's plan allows."""
+"""A tier: the limits of a plan. A deployment has one, from its settings, for all of its tenants."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
-    """What one user of a tenant may do.
+    """What one user may ask for.
 
     Attributes:
         name: shown to the client.

@@ -55,7 +55,8 @@ class Acceptor:
         ids: makes the ids of sessions and messages.
         clock: Unix time in seconds.
         new_claim: makes the claim of a run that is being accepted, if it is to be claimed at once.
-        new_reader: makes what HEAD shall know of the connection that asks, if another process answers.
+        new_reader: makes the entry by which HEAD names the connection that asks, for the process that
+            generates the reply to post to; returns `None` where that is this process.
         recovery: takes up runs that nobody generates.
     """
 

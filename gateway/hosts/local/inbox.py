@@ -18,17 +18,18 @@ AHEAD_CHARACTERS = 65_536
 
 
 class Inbox:
-    """Hands out frames one by one, and reads on while one takes long to carry out.
+    """Hands out the frames of a connection in their order, and reads ahead while one takes long.
 
-    A fault in what overtakes ends the connection, and is raised by `next` or `aclose`.
+    Of the frames that are read ahead, those that may overtake are carried out at once, each in a task of its
+    own: they wait neither for the frame that takes long nor for each other. The others wait for `next`. While
+    no frame takes long none is read ahead, and none costs a task.
 
-    What `overtakes` among those is carried out at once: it neither waits for a slow client, nor for a disk,
-    nor for others of its kind. A frame that does not take long costs no task.
+    A fault in what has overtaken ends the connection; `next` or `aclose` raises it.
 
     Args:
         ws: where the frames come from.
-        overtakes: whether a frame is of that kind.
-        carry_out: carries out one that is.
+        overtakes: whether a frame may overtake others.
+        carry_out: carries out one that does.
     """
 
     __slots__ = (
