@@ -12,14 +12,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
+from typing import Literal, assert_never
 
 from gateway.account.account import Account
 from gateway.account.pages import message_item
 from gateway.faults import cause_of, wire_error
 from gateway.frames.spill import Spill
 from gateway.identity.admission import Admission, Admitted, Handshake
-from gateway.identity.principal import AUTH_GRACE_S
+from gateway.identity.principal import still_holds
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.local_finder import listed_run
 from gateway.runs.transport import GoneError, Transport
@@ -34,7 +35,6 @@ from gateway.wire.errors import (
     AuthExpiredError,
     AuthRequiredError,
     BadRequestError,
-    NotFoundError,
     NotResumableError,
     PayloadTooLargeError,
     UnsupportedError,
@@ -189,7 +189,7 @@ class Gateway:
             raise AuthExpiredError if connection.auth_expires_at else AuthRequiredError
         if isinstance(command, commands.Auth):
             return
-        if connection.auth_expires_at + AUTH_GRACE_S <= self._clock():
+        if not still_holds(connection.auth_expires_at, now=self._clock()):
             raise AuthExpiredError
 
     def _stops_here(self, connection: Connection, command: commands.AnyCommand) -> bool:
@@ -223,26 +223,9 @@ class Gateway:
         return connection
 
     async def _carry_out_for(
-        self, owner: Owner, connection: Connection, command: commands.AnyCommand
+        self, owner: Owner, connection: Connection, command: commands.OwnedCommand
     ) -> None:
         match command:
-            case commands.Forget(session_id=str(session_id)):
-                waiting = await self._conversation.waiting_elsewhere(owner, session_id)
-                try:
-                    page = await self._account.answer(owner, command)
-                except NotFoundError:
-                    if self._live.of_session(
-                        owner, session_id
-                    ):  # one failed before, but was stored
-                        await self._conversation.forgotten(owner, session_id)
-                    raise
-                await self._conversation.forgotten(owner, session_id, waiting)
-                await self._notices.session_changed(owner, session_id, by=connection)
-                await self._post_page(owner, connection, page)
-            case commands.Session(session_id=session_id, title=str()):
-                page = await self._account.answer(owner, command)
-                await self._notices.session_changed(owner, session_id, by=connection)
-                await self._post_page(owner, connection, page)
             case commands.Upload():
                 ready = await self._uploads.prepare(owner, self._tier, command)
                 await self._post(connection, ready)
@@ -253,12 +236,27 @@ class Gateway:
                 | commands.Memories()
                 | commands.Forget()
             ):
-                await self._post_page(owner, connection, await self._account.answer(owner, command))
+                await self._answer(owner, connection, command)
             case _:
                 await self._converse(owner, connection, command)
 
+    async def _answer(
+        self, owner: Owner, connection: Connection, command: commands.AccountCommand
+    ) -> None:
+        answer = partial(self._account.answer, owner, command)
+        match command:
+            case commands.Forget(session_id=str(session_id)):
+                page = await self._conversation.forget(owner, session_id, answer)
+                await self._notices.session_changed(owner, session_id, by=connection)
+            case commands.Session(session_id=session_id, title=str()):
+                page = await answer()
+                await self._notices.session_changed(owner, session_id, by=connection)
+            case _:
+                page = await answer()
+        await self._post_page(owner, connection, page)
+
     async def _converse(
-        self, owner: Owner, connection: Connection, command: commands.AnyCommand
+        self, owner: Owner, connection: Connection, command: commands.RunCommand
     ) -> None:
         async def post(frame: bytes) -> None:
             await self._post_frame(connection, frame)
@@ -280,6 +278,8 @@ class Gateway:
                 await self._following.subscribe(owner, connection, command, post)
             case commands.Unsubscribe():
                 await self._following.unsubscribe(owner, connection, command, post)
+            case _:
+                assert_never(command)
 
     async def _ready(self, connection: Connection) -> answers.Ready:
         assert connection.owner is not None

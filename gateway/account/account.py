@@ -4,13 +4,18 @@ from collections.abc import Callable
 
 from gateway.account.pages import fitting_page, memory_item, message_item, session_item
 from gateway.wire.answers import Page
-from gateway.wire.commands import Forget, History, Memories, Session, Sessions
+from gateway.wire.commands import (
+    AccountCommand,
+    Forget,
+    History,
+    Memories,
+    Session,
+    Sessions,
+)
 from gateway.wire.errors import BadRequestError, NotFoundError
 from storage.errors import InvalidCursorError
 from storage.records import Owner
 from storage.repositories import Repositories, Store
-
-AccountCommand = History | Sessions | Session | Memories | Forget
 
 
 class Account:

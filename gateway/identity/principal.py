@@ -17,6 +17,11 @@ AUTH_GRACE_S = 60.0
 """For how long after its token's expiry a connection is still served."""
 
 
+def still_holds(auth_expires_at: float, *, now: float) -> bool:
+    """Whether an identity that expires then is still good, or has not been over for longer than the grace."""
+    return now < auth_expires_at + AUTH_GRACE_S
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """A verified user of a verified tenant.

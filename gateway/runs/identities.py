@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from gateway.identity.principal import AUTH_GRACE_S
+from gateway.identity.principal import still_holds
 from storage.errors import StorageError
 from storage.records import RunReader
 from storage.repositories import Connections
@@ -45,15 +45,15 @@ class Identities:
 
     async def _holds(self, reader: RunReader) -> bool:
         name, now = reader.connection_id, self._clock()
-        if now < reader.auth_expires_at + AUTH_GRACE_S:
+        if still_holds(reader.auth_expires_at, now=now):
             return True
-        if now < self._renewed_until.get(name, 0.0) + AUTH_GRACE_S:
+        if still_holds(self._renewed_until.get(name, 0.0), now=now):
             return True
         if now < max(self._ask_after.get(name, 0.0), self._ask_nobody_before):
             return False
         self._ask_after[name] = now + ASK_AGAIN_S
         self._renewed_until[name] = await self._expiry(name)
-        return now < self._renewed_until[name] + AUTH_GRACE_S
+        return still_holds(self._renewed_until[name], now=now)
 
     async def _expiry(self, connection_id: str) -> float:
         try:

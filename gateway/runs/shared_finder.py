@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gateway.identity.principal import AUTH_GRACE_S
+from gateway.identity.principal import still_holds
 from gateway.runs.local_finder import Untended, listed_run
 from gateway.runs.replay import Expired, Replayable, Replayer
 from gateway.wire import answers
@@ -157,7 +157,7 @@ class SharedFinder:
         if connection is None:
             await self._store.of(owner).subscribers.remove(EVERY_SESSION, connection_id)
             return False
-        return connection.owner == owner and now < connection.auth_expires_at + AUTH_GRACE_S
+        return connection.owner == owner and still_holds(connection.auth_expires_at, now=now)
 
     async def count(self, owner: Owner) -> int:
         """Return how many runs of that owner are queued or under way."""

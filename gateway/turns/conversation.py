@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from gateway.runs.identities import Identities
 from gateway.runs.live_run import LiveRun
@@ -27,6 +28,8 @@ from storage.errors import StorageError
 from storage.keys import run_id
 from storage.records import Accepted, Connection, Duplicate, Owner, Run
 from storage.repositories import Store
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -120,8 +123,30 @@ class Conversation:
             raise NotFoundError
         await self._stop(owner, command.run_id)
 
-    async def waiting_elsewhere(self, owner: Owner, session_id: str) -> Sequence[Run]:
-        """Return a session's queued runs that are not live in this process, for `forgotten`."""
+    async def forget(self, owner: Owner, session_id: str, delete: Callable[[], Awaitable[T]]) -> T:
+        """Have a session deleted, stop what is under way in it, and let nobody resume it.
+
+        Args:
+            owner: whose session it is.
+            session_id: of the session.
+            delete: deletes it, and raises `NotFoundError` if there is none.
+
+        Returns:
+            What `delete` returns.
+        """
+        waiting = await self._waiting_elsewhere(owner, session_id)
+        try:
+            deleted = await delete()
+        except NotFoundError:
+            # An earlier try has failed, to its caller, and was stored all the same.
+            if self._live.of_session(owner, session_id):
+                await self._forgotten(owner, session_id, ())
+            raise
+        await self._forgotten(owner, session_id, waiting)
+        return deleted
+
+    async def _waiting_elsewhere(self, owner: Owner, session_id: str) -> Sequence[Run]:
+        """Return the session's queued runs that are not live in this process."""
         return [
             run
             for run in await self._store.of(owner).runs.live()
@@ -129,14 +154,11 @@ class Conversation:
             if self._live.find(owner, run.run_id) is None
         ]
 
-    async def forgotten(self, owner: Owner, session_id: str, waiting: Sequence[Run] = ()) -> None:
-        """Stop what is under way in a session that was forgotten, and let nobody resume it.
+    async def _forgotten(self, owner: Owner, session_id: str, waiting: Sequence[Run]) -> None:
+        """End what was under way in a session that is gone.
 
-        Args:
-            owner: whose session it was.
-            session_id: of the session.
-            waiting: what waited elsewhere; nobody generates it any more, so its readers are told here, if
-                their identity holds.
+        Nobody generates what has waited elsewhere any more: its readers are told here, if their identity
+        holds.
         """
         for live in self._live.forget(owner, session_id):
             live.forget()

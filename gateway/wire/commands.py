@@ -290,23 +290,16 @@ class Ping(Command):
     t: float | int | None = None
 
 
-AnyCommand = (
-    Hello
-    | Auth
-    | Send
-    | Regenerate
-    | Cancel
-    | Resume
-    | Subscribe
-    | Unsubscribe
-    | History
-    | Sessions
-    | Session
-    | Memories
-    | Forget
-    | Upload
-    | Ping
-)
+RunCommand = Send | Regenerate | Cancel | Resume | Subscribe | Unsubscribe
+"""Those about runs."""
+
+AccountCommand = History | Sessions | Session | Memories | Forget
+"""Those about what is stored of a person."""
+
+OwnedCommand = RunCommand | AccountCommand | Upload
+"""Those that only a known user may give."""
+
+AnyCommand = Hello | Auth | OwnedCommand | Ping
 
 COMMAND_TYPES: frozenset[str] = frozenset(
     get_args(command.model_fields["type"].annotation)[0] for command in get_args(AnyCommand)

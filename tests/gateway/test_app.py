@@ -316,7 +316,7 @@ async def test_what_a_command_posts_goes_to_its_connection(house: House) -> None
     assert house.answer == {"type": "page", "id": "x", "items": []}
 
 
-@pytest.mark.parametrize("name", ["history", "sessions", "session", "memories", "forget"])
+@pytest.mark.parametrize("name", ["history", "sessions", "session", "memories"])
 async def test_commands_about_ones_data_are_answered_with_a_page(house: House, name: str) -> None:
     house.account.results["answer"] = Page(id="q", items=(), next="more")
     await house.say(**COMMANDS[name])
@@ -325,47 +325,31 @@ async def test_commands_about_ones_data_are_answered_with_a_page(house: House, n
     assert house.answer == {"type": "page", "id": "q", "items": [], "next": "more"}
 
 
-FORGOTTEN = [("waiting_elsewhere", (ANNA, "s")), ("forgotten", (ANNA, "s", ["a run"]))]
-
-
-@pytest.mark.parametrize(
-    ("fields", "stopped"),
-    [({"session_id": "s"}, FORGOTTEN), ({"memory_id": "m"}, [])],
-    ids=["session", "memory"],
-)
-async def test_forgetting_a_session_stops_what_is_under_way_in_it(
-    house: House, fields: dict[str, str], stopped: list[Any]
-) -> None:
-    house.account.results["answer"] = Page(id="q5", items=())
-    house.conversation.results["waiting_elsewhere"] = ["a run"]
-    await house.say(type="forget", id="q5", **fields)
-    assert house.conversation.calls == stopped
-    assert house.notices.calls == ([("session_changed", (ANNA, "s", KNOWN))] if stopped else [])
-
-
-async def test_what_an_earlier_forget_has_left_is_stopped_when_its_session_is_not_found(
-    house: House,
-) -> None:
-    house.account.results["answer"] = NotFoundError()
-    house.conversation.results["waiting_elsewhere"] = ["a run"]
-    house.live.open(ANNA, replace(a_run(), session_id="s"))
+async def test_forgetting_a_session_is_told_to_where_its_runs_are_known(house: House) -> None:
+    house.conversation.results["forget"] = Page(id="q5", items=())
     await house.say(**COMMANDS["forget"])
-    assert house.conversation.calls[1:] == [("forgotten", (ANNA, "s"))]
+    ((called, (*arguments, delete)),) = house.conversation.calls
+    assert (called, arguments) == ("forget", [ANNA, "s"])
+    assert not house.account.calls
+    await delete()
+    ((called, (owner, command)),) = house.account.calls
+    assert (called, owner, command.session_id) == ("answer", ANNA, "s")
+    assert house.notices.calls == [("session_changed", (ANNA, "s", KNOWN))]
+    assert house.answer == {"type": "page", "id": "q5", "items": []}
+
+
+async def test_nobody_is_told_of_a_session_that_was_not_forgotten(house: House) -> None:
+    house.conversation.results["forget"] = NotFoundError()
+    await house.say(**COMMANDS["forget"])
+    assert not house.notices.calls
     assert (house.answer["code"], house.answer["id"]) == ("not_found", "q5")
 
 
-async def test_nothing_is_stopped_where_nothing_was_forgotten(house: House) -> None:
-    house.account.results["answer"] = NotFoundError()
-    house.live.open(ANNA, replace(a_run(), session_id="another"))
-    await house.say(**COMMANDS["forget"])
-    assert "forgotten" not in house.conversation.names
+async def test_forgetting_a_memory_stops_nothing(house: House) -> None:
+    house.account.results["answer"] = Page(id="q5", items=())
+    await house.say(type="forget", id="q5", memory_id="m")
+    assert not house.conversation.calls
     assert not house.notices.calls
-
-
-async def test_nothing_is_stopped_where_a_session_cannot_be_forgotten(house: House) -> None:
-    house.account.results["answer"] = StorageUnavailableError()
-    await house.say(**COMMANDS["forget"])
-    assert "forgotten" not in house.conversation.names
 
 
 async def test_upload(house: House) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gateway.hosts.local.limits import HostLimits
 from gateway.hosts.local.sockets import OpenSocket, Sockets, close
-from gateway.identity.principal import AUTH_GRACE_S
+from gateway.identity.principal import still_holds
 from gateway.runs.transport import GoneError
 from gateway.wire.answers import Answer, GoAway, error_answer, milliseconds
 from gateway.wire.errors import AuthExpiredError, AuthRequiredError, CloseCode, WireError
@@ -53,7 +53,7 @@ class Clocks:
         elif not socket.identified and age_s >= limits.identify_s:
             error = AuthExpiredError() if connection.auth_expires_at else AuthRequiredError()
             self._end(socket, CloseCode.AUTH, "not identified", error)
-        elif socket.identified and now >= connection.auth_expires_at + AUTH_GRACE_S:
+        elif socket.identified and not still_holds(connection.auth_expires_at, now=now):
             self._end(socket, CloseCode.AUTH, "token has expired", AuthExpiredError())
         elif ticks - socket.heard_at >= limits.idle_s:
             self._end(socket, CloseCode.IDLE, "idle")

@@ -186,9 +186,11 @@ class Deployment:
 
     async def forget(self, session_id: str) -> None:
         process = self.process()
-        waiting = await process.conversation.waiting_elsewhere(ANNA, session_id)
-        assert await process.store.of(ANNA).sessions.forget(session_id, now=self.clock())
-        await process.conversation.forgotten(ANNA, session_id, waiting)
+
+        async def delete() -> None:
+            assert await process.store.of(ANNA).sessions.forget(session_id, now=self.clock())
+
+        await process.conversation.forget(ANNA, session_id, delete)
 
     # What the platform does
 

@@ -674,8 +674,12 @@ async def test_an_answer_is_written_again(chat: Exchange) -> None:
 
 
 async def forget(chat: Exchange, session: str) -> None:
-    assert await chat.store.of(ANNA).sessions.forget(session, now=chat.now)
-    await chat.conversation.forgotten(ANNA, session)
+    async def delete() -> str:
+        if not await chat.store.of(ANNA).sessions.forget(session, now=chat.now):
+            raise NotFoundError
+        return "deleted"
+
+    assert await chat.conversation.forget(ANNA, session, delete) == "deleted"
 
 
 async def test_a_running_answer_of_a_forgotten_session_ends(chat: Exchange) -> None:
@@ -701,12 +705,13 @@ async def test_what_a_forget_has_left_that_seemed_to_fail_ends_with_the_next(
         await chat.send("m", id=f"s{number}", session_id=session, if_busy="queue")
     chat.store.lose("sessions.forget")
     with pytest.raises(storage_errors.StorageUnavailableError):
-        await chat.store.of(ANNA).sessions.forget(session, now=chat.now)
+        await forget(chat, session)
     [running, *_] = chat.live.all()
     running.emit([content_delta("more")])  # its log is gone: it learns that it was ended
     await chat.settle()
     assert chat.live.count(ANNA) == 2
-    await chat.conversation.forgotten(ANNA, session)
+    with pytest.raises(NotFoundError):
+        await forget(chat, session)
     await chat.settle()
     assert chat.live.count(ANNA) == 0
     for number in (2, 3):
@@ -742,10 +747,24 @@ async def test_a_resume_that_a_forget_overtakes_leaves_nothing_behind(chat: Exch
             await asyncio.sleep(0.001)
     await forget(chat, session)
     told.set()
-    with pytest.raises(NotFoundError):
-        await resuming
+    await resuming
     await chat.settle()
+    assert chat.done(waiting, "c2")["reason"] == "cancelled"
     assert chat.live.count(ANNA) == 0
+
+
+async def test_nothing_is_stopped_where_a_session_cannot_be_forgotten(chat: Exchange) -> None:
+    session, _ = await busy(chat)
+
+    async def refuse() -> None:
+        raise storage_errors.StorageUnavailableError
+
+    with pytest.raises(storage_errors.StorageUnavailableError):
+        await chat.conversation.forget(ANNA, session, refuse)
+    [live] = chat.live.all()
+    assert not live.cancelled
+    await cancel(chat, id="s1")
+    await chat.settle()
 
 
 async def test_a_message_of_a_forgotten_session_is_not_answered_again(chat: Exchange) -> None:
