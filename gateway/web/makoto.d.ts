@@ -130,6 +130,16 @@ export declare class Run extends EventTarget implements AsyncIterable<Update> {
   /** The terminal event; `null` while the answer is incomplete. */
   readonly end: Done | null;
   readonly error: MakotoError | null;
+  /**
+   * Why it is being sent again: the server could not store it, as far as it knows. `null` before that, once it
+   * is accepted, and when it is given up (`error`).
+   */
+  readonly refusal: MakotoError | null;
+  /**
+   * It has failed, and may be stored all the same: `client.retry(run)` finds out. A new message with its
+   * content might be a second one.
+   */
+  readonly uncertain: boolean;
   /** Resolves when the server has stored the message; rejects when it refuses to. */
   readonly accepted: Promise<this>;
   /** Resolves when the answer has ended, in whatever way (`end.reason`); rejects when the run fails. */
@@ -187,8 +197,14 @@ export interface MakotoClientOptions {
   handshake?: "subprotocol" | "ticket" | "hello" | undefined;
   /** Where tickets are sold: an absolute URL, or relative to the socket's host (`/v1/tickets`). */
   ticketUrl?: string | undefined;
-  /** Where unaccepted messages survive a reload, such as `sessionStorage`. */
-  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null | undefined;
+  /**
+   * Where unaccepted messages survive a reload, such as `sessionStorage`. Each has an item of its own, with its
+   * text and whose it is. Clients may share a storage (tabs with one `localStorage`): a new one sends what the
+   * others have not got accepted yet, too, by the same ids, so that it is stored and answered once. Whoever
+   * signs in as another user gets it refused (`client.user`), as is what was written before anybody was known.
+   */
+  storage?: Pick<Storage, "length" | "key" | "getItem" | "setItem" | "removeItem"> | null | undefined;
+  /** The items' keys begin with it and a dot, the message's id follows: `makoto.outbox`. */
   storageKey?: string | undefined;
   /** Names the application in the server's log. */
   client?: string | undefined;
@@ -240,6 +256,12 @@ export declare class MakotoClient extends EventTarget {
   wake(): void;
   send(message: string | Message): Run;
   regenerate(messageId: string, more?: { sessionId?: string }): Run;
+  /**
+   * Ask again for a `send` or `regenerate` that has failed, whatever the reason. The new run has the same `id`
+   * and content, so that what was stored all the same is followed and not stored again. Returns the run itself
+   * if it has not failed.
+   */
+  retry(run: Run): Run;
   follow(runId: string, more?: { sessionId?: string }): Run;
   /**
    * Follow a session: each run that others start in it is told once, as `run`; the question is in the

@@ -24,6 +24,9 @@ export const SUBPROTOCOL = "makoto.v1";
 const RESUME_GAP = 2_000; // at most one resume per run in this time
 const SILENCE = 15_000; // a live run that says nothing for so long is resumed
 const RESEND = 15_000; // a send that is not accepted for so long is sent again
+const REFUSALS = 8; // a send that could not be stored so often, in about two minutes, is given up
+const REFUSAL_FIRST = 2_000; // the least pause before it is sent again; doubles,
+const REFUSAL_MAX = 15_000; // up to this; as much again is left to chance
 const REQUEST_TIMEOUT = 30_000; // from the call to its answer, reconnecting included
 const HTTP_TIMEOUT = 30_000;
 const CONNECT_TIMEOUT = 15_000; // from the handshake's start to `ready`
@@ -54,11 +57,28 @@ const ERROR_VERDICTS = {
   "rate.limited": "slow", "maintenance": "slow", "internal": "slow",
 };
 
+/** A `send` or `regenerate` that is refused so may be stored all the same. */
+const OPEN_FATES = new Set(["storage.unavailable", "internal"]);
+/** Refused so it is not stored, nor was an earlier copy of it. All other refusals say nothing of those. */
+const NOT_STORED = new Set(["bad_request", "busy", "conflict", "not_found", "payload.too_large"]);
+
 const utf8 = new TextEncoder();
+
+/** Whose a message is that was written before anybody was known, in an earlier life of the page. */
+const NOBODY = "";
 
 /** Encode a command. Lone surrogates, which UTF-8 cannot carry, become U+FFFD. */
 const encode = (command) => JSON.stringify(command, (_, value) =>
   typeof value === "string" ? value.replace(/\p{Surrogate}/gu, "\uFFFD") : value);
+
+/** `null` for what is no JSON. */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
 
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
@@ -224,6 +244,8 @@ export class Run extends Source {
     this.content = content;
     this.runId = runId;
     this.error = null;
+    this.refusal = null;
+    this.uncertain = false;
     this.cancelling = false;
     this.resuming = false;
     if (runId) this.#accepted.resolve(this);
@@ -263,6 +285,7 @@ export class Run extends Source {
 
   /** The server has stored the message and will answer it (`accepted`, or `started` if that is first). */
   adopt(origin) {
+    this.refusal = null;
     this.runId = origin.run_id;
     this.#origin = origin;
     this.#accepted.resolve(this);
@@ -332,6 +355,12 @@ export class Run extends Source {
     if (!this.end && !this.error) this.#tell(this.#assembly.replace(message));
   }
 
+  /** It could not be stored just now, or not said to be; it is sent again. */
+  delay(refusal) {
+    this.refusal = refusal;
+    this.#tell([]);
+  }
+
   /** It was cancelled before it left this machine. */
   withdraw() {
     this.#accepted.reject(new MakotoError("client.cancelled", "Cancelled before it was sent."));
@@ -341,6 +370,7 @@ export class Run extends Source {
 
   fail(error) {
     if (this.end || this.error) return;
+    this.refusal = null;
     this.error = error;
     this.#accepted.reject(error);
     this.#tell([]);
@@ -868,14 +898,17 @@ function verdictOn(code, error) {
  *
  * Everything with an `id` is kept until it is answered and sent again on a new connection. Sends have no
  * deadline (the server answers each id once, so sending one twice is safe); they also survive a reload of
- * the page if `storage` is given. Other requests give up after 30 s. Runs are resumed and sessions
- * followed on every new connection.
+ * the page if `storage` is given. One that the server could not store, as far as it knows, is sent again for
+ * two minutes. Other requests give up after 30 s. Runs are resumed and sessions followed on every new
+ * connection.
  */
 export class MakotoClient extends Source {
   #options;
   #http;
   #connection;
   #waiting = new Map(); // id -> { command, run? or resolve and reject, ... }: what has not been answered
+  #refused = new WeakMap(); // Run that failed -> its entry in #waiting, for `retry`
+  #order = 0; // of the latest message in the outbox
   #runs = new Map(); // run_id -> Run: accepted and not ended
   #ended = new Set(); // run_ids, oldest first
   #subscriptions = new Map(); // session_id -> { subscribers, isConfirmed, timer }
@@ -948,12 +981,25 @@ export class MakotoClient extends Source {
   send(message) {
     const { content, sessionId, character, ifBusy } =
       typeof message === "string" ? { content: message } : message;
-    return this.#start({ type: "send", session_id: sessionId, content, character, if_busy: ifBusy });
+    const command = { type: "send", session_id: sessionId, content, character, if_busy: ifBusy };
+    return this.#start({ ...command, id: this.#options.makeId() }, sessionId);
   }
 
   /** Answer a stored message again; the older reply stays stored. */
   regenerate(messageId, { sessionId } = {}) {
-    return this.#start({ type: "regenerate", message_id: messageId }, sessionId);
+    return this.#start({ type: "regenerate", message_id: messageId, id: this.#options.makeId() }, sessionId);
+  }
+
+  /**
+   * Ask again for what has failed, as a new `Run`. It has the `id` of the one that failed: if that is stored all
+   * the same, this follows it, and nothing is stored or answered twice.
+   */
+  retry(run) {
+    const refused = this.#refused.get(run);
+    if (!refused) return run;
+    const { command, user } = refused;
+    const going = this.#waiting.get(command.id)?.run;
+    return going ?? this.#start(command, run.sessionId, { user, sends: 1 });
   }
 
   /** Follow a run of this user that is already under way, from its first event. */
@@ -1024,19 +1070,21 @@ export class MakotoClient extends Source {
 
   // Outbox and requests
 
-  #start(fields, sessionId = fields.session_id) {
-    const run = this.#enqueue({ ...fields, id: this.#options.makeId() }, sessionId);
-    this.#save();
+  #start(command, sessionId, rest) {
+    const entry = this.#enqueue(command, sessionId, rest);
+    this.#store(entry);
     this.#demand();
     this.#flush();
-    return run;
+    return entry.run;
   }
 
-  #enqueue(command, sessionId, rest = {}) {
+  /** Its `user` is `null` if it is of this page's life, and nobody is known yet. */
+  #enqueue(command, sessionId, rest) {
     const { id, type: kind, content } = command;
     const run = new Run(this.#host, { id, kind, content, sessionId });
-    this.#waiting.set(id, { command, run, ...rest });
-    return run;
+    const entry = { command, run, user: this.#user, order: ++this.#order, ...rest };
+    this.#waiting.set(id, entry);
+    return entry;
   }
 
   #request(fields) {
@@ -1059,6 +1107,7 @@ export class MakotoClient extends Source {
   /** Send what has not been sent, or not on a connection on which an answer may still come. */
   #flush() {
     if (this.state !== "ready") return;
+    this.#disownStrangers();
     for (const entry of this.#waiting.values()) {
       if (!this.#connection.hears(entry.line)) void this.#transmit(entry);
     }
@@ -1090,7 +1139,7 @@ export class MakotoClient extends Source {
       entry.upload = null;
       if (line !== this.#connection.line) return null; // the next connection begins it anew
       if (wasLost) return this.#uploaded(entry, line);
-      this.#refuse(command.id, error);
+      this.#faultOfSend(entry, error);
       return null;
     }
   }
@@ -1122,12 +1171,13 @@ export class MakotoClient extends Source {
     if (!entry) return undefined;
     this.#waiting.delete(id);
     this.#options.clock.clearTimeout(entry.timer);
-    if (entry.run) this.#save();
+    if (entry.run) this.#unstore(entry);
     return entry;
   }
 
   #refuse(id, error) {
     const entry = this.#take(id);
+    if (entry?.run) this.#refused.set(entry.run, entry);
     if (entry?.run) entry.run.fail(error);
     else entry?.reject(error);
   }
@@ -1147,23 +1197,43 @@ export class MakotoClient extends Source {
     }
   }
 
-  #save() {
+  /** Each message has an item of its own: other clients have theirs there, and a full storage spoils none. */
+  #store({ command, run: { sessionId }, user, order }) {
     const { storage, storageKey } = this.#options;
-    const sends = [...this.#waiting.values()].filter((entry) => entry.run)
-      .map(({ command, run, user }) => ({ command, sessionId: run.sessionId, user: user ?? this.#user }));
     try {
-      if (sends.length) storage?.setItem(storageKey, JSON.stringify(sends));
-      else storage?.removeItem(storageKey);
-    } catch { /* full or forbidden: the outbox then lives as long as the page */ }
+      storage?.setItem(`${storageKey}.${command.id}`, JSON.stringify({ command, sessionId, user, order }));
+    } catch { /* full or forbidden: the message then lives as long as the page */ }
   }
 
-  #restore() {
+  #unstore({ command }) {
     const { storage, storageKey } = this.#options;
     try {
-      for (const { command, sessionId, user } of JSON.parse(storage?.getItem(storageKey) ?? "[]")) {
-        if (typeof command?.id === "string") this.#enqueue(command, sessionId, { user, sends: 1 });
+      storage?.removeItem(`${storageKey}.${command.id}`);
+    } catch { /* forbidden: it is not there */ }
+  }
+
+  /** What nobody is known to have written is nobody's: it may be another one's who signs in next. */
+  #restore() {
+    const found = this.#stored().sort((one, other) => one.order - other.order);
+    for (const { command, sessionId, user, order } of found) {
+      this.#order = Math.max(this.#order, order);
+      this.#enqueue(command, sessionId, { user: user ?? NOBODY, order, sends: 1 });
+    }
+  }
+
+  #stored() {
+    const { storage, storageKey } = this.#options;
+    const found = [];
+    try {
+      for (let at = 0; at < (storage?.length ?? 0); at++) {
+        const key = storage.key(at);
+        if (!key.startsWith(`${storageKey}.`)) continue;
+        const kept = parsed(storage.getItem(key));
+        const id = kept?.command?.id ?? "";
+        if (key === `${storageKey}.${id}` && Number.isInteger(kept.order)) found.push(kept);
       }
-    } catch { /* not ours, or storage is forbidden */ }
+    } catch { /* storage is forbidden */ }
+    return found;
   }
 
   get #user() {
@@ -1201,13 +1271,17 @@ export class MakotoClient extends Source {
       && !isIn(this.#subscriptions, (followed) => !followed.isConfirmed);
   }
 
-  /** A message of another user, left in this browser's storage, is not sent in this one's name. */
+  /** A message of another user, or one that may be, is not sent in this one's name. */
   #disownStrangers() {
-    const changed = new MakotoError("client.user", "The user has changed.");
     for (const entry of [...this.#waiting.values()]) {
-      if (!entry.run) continue;
-      entry.user ??= this.#user;
-      if (entry.user !== this.#user) this.#refuse(entry.command.id, changed);
+      if (!entry.run || entry.user === this.#user) continue;
+      if (entry.user === null) {
+        entry.user = this.#user;
+        this.#store(entry);
+      } else {
+        const why = entry.user === NOBODY ? "It is not known who has written this." : "The user has changed.";
+        this.#refuse(entry.command.id, new MakotoError("client.user", why));
+      }
     }
   }
 
@@ -1240,6 +1314,7 @@ export class MakotoClient extends Source {
     if (followed) run.takeOver(followed);
     this.#runs.set(frame.run_id, run);
     run.adopt(frame);
+    if (run.cancelling) this.#postCancel(run); // the first may have been refused, when nothing named the run
     // This connection may not follow it yet.
     if (frame.duplicate || followed || line !== this.#connection.line) run.resume();
   }
@@ -1291,9 +1366,29 @@ export class MakotoClient extends Source {
       this.#again(entry);
     } else if (error.code === "not_found" && entry.command.type === "forget" && entry.sends > 1) {
       this.#take(entry.command.id).resolve(); // it was forgotten; only the answer got lost
+    } else if (entry.run) {
+      this.#faultOfSend(entry, error);
     } else {
       this.#refuse(entry.command.id, error);
     }
+  }
+
+  /** It may be stored all the same. Only its own id tells, so it is sent again for a while. */
+  #faultOfSend(entry, error) {
+    const isOpen = OPEN_FATES.has(error.code);
+    entry.refusals = (entry.refusals ?? 0) + 1;
+    if (isOpen && error.retryable && entry.refusals < REFUSALS) return this.#sendLater(entry, error);
+    const copies = entry.sends ?? 0;
+    entry.run.uncertain = copies > (isOpen ? 0 : 1) && !NOT_STORED.has(error.code);
+    this.#refuse(entry.command.id, error);
+  }
+
+  #sendLater(entry, refusal) {
+    const { clock, random } = this.#options;
+    const least = Math.min(REFUSAL_MAX, REFUSAL_FIRST * 2 ** (entry.refusals - 1));
+    clock.clearTimeout(entry.timer);
+    entry.timer = clock.setTimeout(() => this.#again(entry), refusal.retryAfter + least * (1 + random()));
+    entry.run.delay(refusal);
   }
 
   #postCancel(run) {

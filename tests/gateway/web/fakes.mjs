@@ -115,6 +115,11 @@ export const READY = {
 
 export class FakeStorage {
   items = new Map();
+  get length() {
+    return this.items.size;
+  }
+
+  key = (at) => [...this.items.keys()][at] ?? null;
   getItem = (key) => this.items.get(key) ?? null;
   setItem = (key, value) => void this.items.set(key, value);
   removeItem = (key) => void this.items.delete(key);
@@ -201,6 +206,14 @@ export function makeWorld(options = {}) {
     await settle();
     return { old, socket };
   };
+  return world;
+}
+
+/** Have a page, with a user, leave a message in `storage` before it is accepted; returns its world. */
+export async function leaveUnsent(storage, message) {
+  const world = makeWorld({ storage });
+  world.run = world.client.send(message);
+  await world.welcome();
   return world;
 }
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  FakeStorage, accepted, delta, done, frame, makeWorld, payload, settle, shownBy, started, until,
+  FakeStorage, accepted, delta, done, frame, leaveUnsent, makeWorld, payload, settle, shownBy, started, until,
 } from "./fakes.mjs";
 
 const fatal = { type: "error", code: "auth.required", message: "Who are you?", retryable: false, fatal: true };
@@ -112,8 +112,7 @@ test("a run without a connection asks for nothing", async () => {
 
 test("a run that was followed before its own send was accepted is the same one", async () => {
   const storage = new FakeStorage();
-  const before = makeWorld({ storage });
-  before.client.send({ content: "Hello", sessionId: "s1" });
+  await leaveUnsent(storage, { content: "Hello", sessionId: "s1" });
   const world = makeWorld({ storage });
   const [restored] = world.client.runs;
   const followed = world.client.follow("R", { sessionId: "s1" });
@@ -134,7 +133,7 @@ test("a run that was followed before its own send was accepted is the same one",
 
 test("a payload that the follower was fetching goes to the run that took over", async () => {
   const storage = new FakeStorage();
-  makeWorld({ storage }).client.send({ content: "Hello", sessionId: "s1" });
+  await leaveUnsent(storage, { content: "Hello", sessionId: "s1" });
   const world = makeWorld({ storage });
   const [restored] = world.client.runs;
   const followed = world.client.follow("R", { sessionId: "s1" });
@@ -155,7 +154,7 @@ test("a payload that the follower was fetching goes to the run that took over", 
 
 test("a failure of a run that took over is the follower's too", async () => {
   const storage = new FakeStorage();
-  makeWorld({ storage }).client.send({ content: "Hello", sessionId: "s1" });
+  await leaveUnsent(storage, { content: "Hello", sessionId: "s1" });
   const world = makeWorld({ storage });
   const [restored] = world.client.runs;
   const followed = world.client.follow("R", { sessionId: "s1" });
@@ -212,11 +211,25 @@ test("an HTTP error that is not this gateway's is told by its status", async () 
 
 test("an outbox that something else has written to does no harm", async () => {
   const storage = new FakeStorage();
-  const good = { command: { type: "send", id: "mine", content: "Hello" } };
-  storage.setItem("makoto.outbox", JSON.stringify([{}, { command: { type: "send", content: "no id" } }, good]));
+  const command = { type: "send", id: "other", content: "Hello" };
+  const foreign = {
+    "makoto.outbox": [null, { command }],
+    "makoto.outbox.null": null,
+    "makoto.outbox.text": "text",
+    "makoto.outbox.empty": {},
+    "makoto.outbox.": { command: { ...command, id: "" } },
+    "makoto.outbox.undefined": { command: { ...command, id: undefined }, order: 1 },
+    "makoto.outbox.elsewhere": { command, order: 1 },
+    "makoto.outbox.other": { command },
+    "makoto.outboxes.other": { command, order: 1 },
+  };
+  for (const [key, value] of Object.entries(foreign)) storage.setItem(key, JSON.stringify(value));
+  storage.setItem("makoto.outbox.html", "<");
+  const { run } = await leaveUnsent(storage, "mine");
   const world = makeWorld({ storage });
-  assert.deepEqual(world.client.runs.map(({ id }) => id), ["mine"]);
+  assert.deepEqual(world.client.runs.map(({ id }) => id), [run.id]);
   world.client.connect();
   const socket = await world.welcome();
-  assert.deepEqual(socket.of("send").map(({ id }) => id), ["mine"]);
+  assert.deepEqual(socket.of("send").map(({ id }) => id), [run.id]);
+  assert.deepEqual(Object.keys(foreign).filter((key) => storage.getItem(key) === null), []);
 });

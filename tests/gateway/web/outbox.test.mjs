@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 
-import { FakeStorage, accepted, delta, done, frame, makeWorld, payload, settle, started, until } from "./fakes.mjs";
+import {
+  FakeStorage, accepted, delta, done, frame, leaveUnsent, makeWorld, payload, settle, started, until,
+} from "./fakes.mjs";
 
 const fault = (id, code, more = {}) => ({ type: "error", id, code, message: "No.", retryable: false, ...more });
 
@@ -63,6 +65,148 @@ test("a refused send fails its run, and only its own", async () => {
   assert.equal(good.state, "sending");
 });
 
+const refusals = { "storage.unavailable": true, internal: true };
+
+for (const [code, retryable] of Object.entries(refusals)) {
+  test(`a send that is refused as ${code} may be stored: it goes on by its own id`, async () => {
+    const storage = new FakeStorage();
+    const world = makeWorld({ storage });
+    const run = world.client.send({ content: "Hello", sessionId: "s1" });
+    const socket = await world.welcome();
+    const seen = [];
+    run.on("update", () => seen.push(run.refusal?.code));
+    socket.say(fault(run.id, code, { retryable, retry_after_ms: 500 }));
+    assert.deepEqual([run.state, run.refusal.code, seen], ["sending", code, [code]]);
+    await world.clock.advance(3_499);
+    assert.equal(socket.of("send").length, 1);
+    await world.clock.advance(1);
+    assert.equal(socket.of("send").length, 2);
+    assert.deepEqual(socket.of("send")[1], socket.of("send")[0]);
+    assert.equal(storage.items.size, 1, "it would survive a reload");
+    socket.say(accepted(run.id, "R", { duplicate: true }));
+    assert.deepEqual([run.state, run.refusal, storage.items.size], ["waiting", null, 0]);
+    await world.clock.advance(60_000);
+    assert.equal(socket.of("send").length, 2);
+  });
+}
+
+/** Answer each send with a refusal until it is given up; returns the moments at which they came. */
+async function refuseAll(world, run, more) {
+  const at = [];
+  const hear = () => {
+    const sends = world.socket().of(run.kind);
+    if (sends.length === at.length) return;
+    at.push(world.clock.now());
+    world.socket().say(fault(run.id, "storage.unavailable", { retryable: true, ...more }));
+  };
+  await world.clock.advanceUntil(() => (hear(), run.error));
+  return at;
+}
+
+test("the pauses grow, and after two minutes it is given up; retry goes on by the same id", async () => {
+  const storage = new FakeStorage();
+  const world = makeWorld({ storage });
+  const run = world.client.send({ content: "Hello", sessionId: "s1", ifBusy: "queue" });
+  const socket = await world.welcome({ heartbeat_ms: 1e9 });
+  const at = await refuseAll(world, run);
+  const pauses = at.slice(1).map((moment, sent) => Math.round((moment - at[sent]) / 500) / 2);
+  assert.deepEqual(pauses, [3, 6, 12, 22.5, 22.5, 22.5, 22.5]);
+  await assert.rejects(run.done, { code: "storage.unavailable" });
+  assert.deepEqual([run.uncertain, run.refusal, storage.items.size], [true, null, 0]);
+
+  const again = world.client.retry(run);
+  assert.notEqual(again, run);
+  assert.deepEqual([again.id, again.kind, again.content, again.sessionId], [run.id, "send", "Hello", "s1"]);
+  assert.equal(world.client.retry(run), again, "asked twice, it is one");
+  assert.equal(world.client.retry(again), again, "it has not failed");
+  assert.equal(storage.items.size, 1);
+  assert.deepEqual(socket.last("send"), socket.of("send")[0]);
+  socket.say(accepted(run.id, "R", { duplicate: true }));
+  socket.say(frame("R", 1, [started(run.id), delta("Hi"), done()]));
+  assert.equal((await again.done).text, "Hi");
+});
+
+test("the pauses are left to chance in part", async () => {
+  const [least, most] = await Promise.all([0, 0.999].map(async (chance) => {
+    const world = makeWorld({ random: () => chance });
+    const run = world.client.send("Hello");
+    await world.welcome({ heartbeat_ms: 1e9 });
+    const at = await refuseAll(world, run);
+    return at.slice(1).map((moment, sent) => Math.round((moment - at[sent]) / 1_000));
+  }));
+  assert.deepEqual([least, most], [[2, 4, 8, 15, 15, 15, 15], [4, 8, 16, 30, 30, 30, 30]]);
+});
+
+test("a regenerate that is refused so goes on by its own id, too", async () => {
+  const world = makeWorld();
+  const run = world.client.regenerate("m1", { sessionId: "s1" });
+  const socket = await world.welcome({ heartbeat_ms: 1e9 });
+  await refuseAll(world, run);
+  const again = world.client.retry(run);
+  assert.deepEqual([again.kind, again.sessionId], ["regenerate", "s1"]);
+  assert.equal(new Set(socket.of("regenerate").map(({ id }) => id)).size, 1);
+  assert.deepEqual(socket.last("regenerate"), { type: "regenerate", message_id: "m1", id: run.id });
+});
+
+test("while it waits to be sent again a new connection sends it at once, and only once", async () => {
+  const world = makeWorld();
+  const run = world.client.send("Hello");
+  const socket = await world.welcome();
+  socket.say(fault(run.id, "storage.unavailable", { retryable: true, retry_after_ms: 5_000, fatal: true }));
+  const next = await world.reconnect();
+  assert.equal(next.of("send").length, 1);
+  next.say(fault(run.id, "storage.unavailable", { retryable: true }));
+  world.client.close();
+  assert.equal(world.clock.timers, 0);
+});
+
+test("while it waits to be sent again it can be cancelled: the server is told, also when it is accepted", async () => {
+  const world = makeWorld();
+  const run = world.client.send("Hello");
+  const socket = await world.welcome();
+  socket.say(fault(run.id, "storage.unavailable", { retryable: true }));
+  world.client.cancel(run);
+  assert.deepEqual(socket.of("cancel"), [{ type: "cancel", id: run.id }]);
+  socket.say({ ...fault(undefined, "storage.unavailable", { retryable: true }), run_id: "R" });
+  await world.clock.advance(3_000);
+  socket.say(accepted(run.id, "R"));
+  assert.deepEqual(socket.last("cancel"), { type: "cancel", run_id: "R" });
+  socket.say(frame("R", 1, [started(run.id), done("cancelled")]));
+  assert.equal((await run.done).end.reason, "cancelled");
+});
+
+test("an upload that cannot be stored is announced again", async () => {
+  const { bodies, clock, ready, run, socket } = await makeUpload();
+  bodies.set("/u", "ok");
+  const { id } = await until(() => socket().last("upload"));
+  socket().say(fault(id, "storage.unavailable", { retryable: true }));
+  await until(() => run.refusal);
+  await clock.advance(4_000);
+  await until(() => socket().of("upload").length === 2);
+  await ready("/u");
+  assert.equal((await until(() => socket().last("send"))).id, run.id);
+});
+
+for (const [what, { code, retryable = false, copies, uncertain }] of Object.entries({
+  "the server broke": { code: "internal", copies: 1, uncertain: true },
+  "the first copy comes too fast": { code: "rate.limited", retryable: true, copies: 1, uncertain: false },
+  "a second copy comes too fast": { code: "rate.limited", retryable: true, copies: 2, uncertain: true },
+  "a second copy finds the session busy": { code: "busy", retryable: true, copies: 2, uncertain: false },
+  "a second copy finds no session": { code: "not_found", copies: 2, uncertain: false },
+  "a second copy finds something else": { code: "conflict", copies: 2, uncertain: false },
+})) {
+  test(`when ${what} (${code}), it ${uncertain ? "may be" : "is not"} stored`, async () => {
+    const world = makeWorld();
+    const run = world.client.send("Hello");
+    const socket = await world.welcome();
+    for (let sent = 1; sent < copies; sent++) await world.clock.advance(15_000);
+    assert.equal(socket.of("send").length, copies);
+    socket.say(fault(run.id, code, { retryable }));
+    await assert.rejects(run.done, { code });
+    assert.equal(run.uncertain, uncertain);
+  });
+}
+
 test("unaccepted sends survive a reload of the page", async () => {
   const storage = new FakeStorage();
   const before = makeWorld({ storage });
@@ -84,8 +228,7 @@ test("unaccepted sends survive a reload of the page", async () => {
 
 test("a restored send may have left before: its cancel is told to the server", async () => {
   const storage = new FakeStorage();
-  const before = makeWorld({ storage });
-  before.client.send("Hello");
+  await leaveUnsent(storage, "Hello");
   const after = makeWorld({ storage });
   const [restored] = after.client.runs;
   after.client.cancel(restored);
@@ -110,9 +253,94 @@ test("the outbox of one user is not sent in another one's name", async () => {
   assert.equal(storage.items.size, 0);
 });
 
+test("what waits for a connection is not sent in the name of who signs in meanwhile", async () => {
+  const world = makeWorld();
+  world.client.connect();
+  await world.welcome();
+  world.socket().end();
+  const run = world.client.send("private");
+  await world.clock.advance(world.states.at(-1).retryIn);
+  const socket = await world.welcome({ user_id: "u2" });
+  await assert.rejects(run.done, { code: "client.user" });
+  assert.deepEqual(socket.of("send"), []);
+  const again = world.client.retry(run);
+  assert.equal(again.error.code, "client.user");
+  assert.deepEqual(socket.of("send"), []);
+});
+
+test("what has left for one user and was not accepted is not sent in another one's name", async () => {
+  const world = makeWorld();
+  const run = world.client.send("private");
+  await world.welcome();
+  const socket = await world.reconnect(4401, { user_id: "u2" });
+  await assert.rejects(run.done, { code: "client.user" });
+  assert.deepEqual(socket.of("send"), []);
+});
+
+test("what was written before anybody was known goes out for the first one, and not after a reload", async () => {
+  const storage = new FakeStorage();
+  const before = makeWorld({ storage });
+  before.client.send("whose?");
+  const after = makeWorld({ storage });
+  const [restored] = after.client.runs;
+  assert.equal(restored.content, "whose?");
+  after.client.connect();
+  const socket = await after.welcome();
+  await assert.rejects(restored.done, { code: "client.user", retryable: false });
+  assert.deepEqual(socket.of("send"), []);
+  assert.equal(storage.items.size, 0);
+  assert.equal((await before.welcome()).of("send").length, 1);
+});
+
+test("clients with one storage keep each other's messages, and send them by the same ids", async () => {
+  const storage = new FakeStorage();
+  const [left, right] = ["left", "right"].map((name) => makeWorld({ storage, makeId: () => name }));
+  left.client.send("from the left");
+  const run = right.client.send("from the right");
+  for (const world of [left, right]) await world.welcome();
+  right.socket().say(accepted(run.id, "R"));
+  assert.equal(storage.items.size, 1);
+  const third = makeWorld({ storage });
+  third.client.connect();
+  const socket = await third.welcome();
+  assert.deepEqual(socket.of("send"), left.socket().of("send"));
+});
+
+test("messages are restored in the order in which they were written, over several reloads", async () => {
+  const storage = new FakeStorage();
+  storage.key = (at) => [...storage.items.keys()].sort().reverse()[at] ?? null; // a browser's order is its own
+  const ids = ["e", "b", "d", "a"];
+  const written = [];
+  for (const [makeId, contents] of [[() => ids.shift(), ["1", "2"]], [() => ids.shift(), ["3", "4"]]]) {
+    const world = makeWorld({ storage, makeId });
+    for (const content of contents) written.push(world.client.send(content).content);
+    await world.welcome();
+  }
+  assert.deepEqual(makeWorld({ storage }).client.runs.map(({ content }) => content), written);
+});
+
+test("what is withdrawn while the storage is full does not come back", async () => {
+  const storage = new FakeStorage();
+  const world = makeWorld({ storage });
+  world.client.connect();
+  await world.welcome();
+  world.socket().end();
+  const withdrawn = world.client.send("withdrawn");
+  const kept = world.client.send("kept");
+  storage.setItem = () => {
+    throw new Error("QuotaExceededError");
+  };
+  world.client.send("too much");
+  world.client.cancel(withdrawn);
+  assert.deepEqual(makeWorld({ storage }).client.runs.map(({ content }) => content), [kept.content]);
+});
+
 for (const [name, storage] of Object.entries({
-  "holds something else": Object.assign(new FakeStorage(), { getItem: () => '{"a": 1}' }),
-  "holds no JSON": Object.assign(new FakeStorage(), { getItem: () => "<" }),
+  "is forbidden": {
+    get length() {
+      throw new Error("SecurityError");
+    },
+  },
   "is full": Object.assign(new FakeStorage(), {
     setItem: () => {
       throw new Error("QuotaExceededError");
