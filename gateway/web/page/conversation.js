@@ -45,10 +45,10 @@ export class Conversation {
     client.on("run", (run) => void this.#showElsewhere(run));
     client.on("error", ({ code }) => void (code === "not_found" && this.#catchUp()));
     client.on("ready", () => void (this.#loading ?? this.#catchUp()));
-    onNeighbours((sessionId) => {
-      this.#heard.changed();
-      if (sessionId === this.#sessionId) void (this.#loading ?? this.#catchUp());
+    client.on("notice", ({ kind, session_id: sessionId }) => {
+      if (kind === "session.changed") void this.#lookAgain(sessionId);
     });
+    onNeighbours((sessionId) => void this.#lookAgain(sessionId));
     this.#older.addEventListener("click", () => this.#loadOlder());
     whenInView(this.#older, byId("transcript"), () => this.#loadOlder());
   }
@@ -285,6 +285,14 @@ export class Conversation {
     if (!this.#turnWith(run)) await this.#catchUp();
     const turn = this.#turnWith(run);
     if (opening === this.#opening && turn) this.#attach(turn, run);
+  }
+
+  /** Something of a conversation has changed that no answer tells: its name, a question that waits, its being there. */
+  async #lookAgain(sessionId) {
+    this.#heard.changed();
+    if (sessionId !== this.#sessionId) return;
+    await this.#loading; // what that reads may be older
+    if (sessionId === this.#sessionId) await this.#catchUp();
   }
 
   #turnWith({ runId, messageId }) {

@@ -1,8 +1,8 @@
-/** Other tabs of this browser: what one of them is told, the others need not wait for. */
+/** Other tabs of this browser: that a question was accepted they are told without the server. */
 
 const channel = new BroadcastChannel("makoto.sessions");
 
-/** Tell them that a question was accepted in a session, or that it was deleted. */
+/** Tell them that a question was accepted in a session. */
 export const tellNeighbours = (sessionId) => channel.postMessage({ sessionId });
 
 /** `listener(sessionId)` is called when another tab says so. */

@@ -2,17 +2,21 @@
 
 import { confirmed } from "./confirm.js";
 import { button, byId, iconButton, make } from "./elements.js";
-import { tellNeighbours } from "./neighbours.js";
 import { daysAgo, languageOf } from "./words.js";
 
 const PAGE = 30;
+const MOST = 100; // of one page, by the protocol
+const LOOK_AGAIN = 10_000; // milliseconds: nobody tells when an answer ends in a conversation that is not open
 
 export class Sessions {
   #client;
   #onOpen;
   #box = byId("sessions");
   #items = [];
+  #wanted = PAGE; // so many are shown if there are
   #next;
+  #loading = null; // the latest reading of the list; others come too late
+  #again; // the clock of the next one
   #current = null;
   #renaming = null;
   #shown = ""; // the list as it is shown: what has not changed keeps its elements, focus and clicks
@@ -36,19 +40,34 @@ export class Sessions {
     this.#show();
   }
 
-  refresh() {
-    return this.#load();
-  }
-
-  async #load(before) {
+  /** Read the list anew, as far as it is shown. */
+  async refresh() {
+    const loading = (this.#loading = {});
+    const items = [];
+    let next;
     try {
-      const { items, next } = await this.#client.sessions({ before, limit: PAGE });
-      this.#items = before ? [...this.#items, ...items] : items;
-      this.#next = next;
+      do {
+        const limit = Math.min(this.#wanted - items.length, MOST);
+        const page = await this.#client.sessions({ before: next, limit });
+        items.push(...page.items);
+        next = page.next;
+      } while (next && items.length < this.#wanted);
     } catch {
       return; // the connection's own notice says why; `ready` loads again
     }
+    if (loading !== this.#loading) return;
+    this.#items = items;
+    this.#next = next;
+    clearTimeout(this.#again);
+    if (items.some(isLive)) this.#again = setTimeout(() => this.refresh(), LOOK_AGAIN);
     this.#show();
+  }
+
+  async #more() {
+    const from = this.#items.length;
+    this.#wanted = from + PAGE;
+    await this.refresh();
+    if (this.#items[from]) this.#focus(this.#items[from].session_id);
   }
 
   #show() {
@@ -60,7 +79,7 @@ export class Sessions {
     const focused = this.#box.contains(activeElement) ? activeElement.dataset.key : null;
     this.#box.replaceChildren(...this.#groups());
     if (!this.#items.length) this.#box.append(make("p", { className: "empty" }, "No conversations yet."));
-    if (this.#next) this.#box.append(button("quiet-button", () => this.#load(this.#next), "Show more"));
+    if (this.#next) this.#box.append(button("quiet-button", () => this.#more(), "Show more"));
     if (focused) this.#focus(focused);
   }
 
@@ -93,8 +112,7 @@ export class Sessions {
     const open = button("session", () => this.open(item.session_id), title);
     open.dataset.key = item.session_id;
     if (isCurrent) open.ariaCurrent = "page";
-    const isLive = item.active_run !== undefined;
-    if (isLive) open.append(make("span", { className: "pulse", title: "An answer is being written" }));
+    if (isLive(item)) open.append(make("span", { className: "pulse", title: "An answer is being written" }));
     const row = make("li", { className: isCurrent ? "current" : "" }, open);
     const rename = iconButton("edit", `Rename: ${item.title}`, () => this.#rename(item, row));
     const remove = iconButton("trash", `Delete: ${item.title}`, () => this.#delete(item));
@@ -111,8 +129,8 @@ export class Sessions {
       this.#shown = "";
       const title = input.value.trim();
       if (isKept && title && title !== item.title) {
-        item.title = title;
-        this.#client.renameSession(item.session_id, title).catch(() => this.refresh());
+        for (const each of [item, ...this.#items]) if (each.session_id === item.session_id) each.title = title;
+        this.#client.renameSession(item.session_id, title).catch(() => {}).then(() => this.refresh());
       }
       this.#show();
       this.#focus(item.session_id);
@@ -139,16 +157,18 @@ export class Sessions {
     } catch (error) {
       if (error.code !== "not_found") return;
     }
-    tellNeighbours(item.session_id);
     this.#items = this.#items.filter((other) => other.session_id !== item.session_id);
     if (item.session_id === this.#current) this.open(null);
     else this.#show();
+    void this.refresh(); // what was asked for before knows it still
   }
 
   #focus(sessionId) {
     this.#box.querySelector(`[data-key="${CSS.escape(sessionId)}"]`)?.focus();
   }
 }
+
+const isLive = (item) => item.active_run !== undefined;
 
 function groupOf({ updated_at: updated }) {
   const days = daysAgo(updated);

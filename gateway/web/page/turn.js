@@ -81,6 +81,15 @@ export class Turn {
     this.#status.replaceChildren();
     if (isUnsent && run.state === "sending") this.#status.textContent = "Sending…";
     if (!run.runId && run.error) this.#refused(run);
+    else if (run.end && !run.text && saysSomething(this.#before)) this.#keep(run);
+  }
+
+  /** There is no word of another answer, so nothing of it is stored: the one before it is still the answer. */
+  #keep({ end }) {
+    this.reply.show(this.#before);
+    if (end.reason === "cancelled") return;
+    const why = ["Not answered again", end.error?.message].filter(Boolean).join(": ");
+    this.#status.append(make("span", { className: "label error" }, why));
   }
 
   #refused(run) {
@@ -110,3 +119,5 @@ export class Turn {
     return this.reply;
   }
 }
+
+const saysSomething = (answer) => Boolean(answer?.text ?? answer?.content);

@@ -103,6 +103,14 @@ class ChatPage:
         row.get_by_role("button", name="Delete").click()
         self.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
 
+    def rename(self, title: str, to: str) -> None:
+        """Give a conversation another title."""
+        row = self.page.locator(".sessions li", has=self.page.get_by_text(title, exact=True))
+        row.hover()
+        row.get_by_role("button", name="Rename").click()
+        self.page.get_by_label("Title", exact=True).fill(to)
+        self.page.get_by_label("Title", exact=True).press("Enter")
+
     def wait_until_idle(self) -> None:
         """Wait until no answer is under way."""
         expect(self.live).to_have_count(0, timeout=ANSWER_MS)
