@@ -116,9 +116,6 @@ class CountingClient:
             self.write_units += units
         return answer
 
-    async def aclose(self) -> None:
-        await self._client.aclose()
-
 
 @dataclass
 class Invocations(Invoker):
@@ -183,9 +180,8 @@ class Turn:
             connections_url=api.url,
             posts_per_second=budget,
         )
-        self._client = CountingClient(
-            SignedClient(region=REGION, credentials=CREDENTIALS, endpoint_url=url)
-        )
+        self._signed = SignedClient(region=REGION, credentials=CREDENTIALS, endpoint_url=url)
+        self._client = CountingClient(self._signed)
         self._invocations = Invocations()
         self._model = SteadyModel()
         self._connection_id = f"{name}="
@@ -199,7 +195,7 @@ class Turn:
         await self._message(process)
         accepted = client.write_units
         await self._reply(process)
-        await client.aclose()
+        await self._signed.aclose()
         return self._cost(accepted)
 
     async def _process(self) -> Process:

@@ -31,7 +31,6 @@ from gateway.settings import Settings, read_settings, variable
 from storage.blobs.blob_store import BlobStore
 from storage.blobs.s3 import open_s3_blobs
 from storage.dynamodb.client import DynamoClient
-from storage.dynamodb.sdk_client import SdkClient
 from storage.dynamodb.store import DynamoStore
 from storage.keys import IdSource
 from streaming.models.chat_model import ChatModel
@@ -54,24 +53,14 @@ class AwsBackend:
     clock: Callable[[], float]
 
     def new_store(self) -> DynamoStore:
-        """Return a store for one invocation, which closes it; the client stays open."""
+        """Return a store for one invocation, which closes it."""
         return DynamoStore(
-            _Lent(self.client),
+            self.client,
             data=self.aws.data_table,
             door=self.aws.door_table,
             blobs=self.blobs,
             clock=self.clock,
         )
-
-
-class _Lent:
-    """A client in the hands of a store that ends before it does."""
-
-    def __init__(self, client: DynamoClient) -> None:
-        self.call = client.call
-
-    async def aclose(self) -> None:
-        """Leave it open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,16 +70,6 @@ class AwsFoundation(Foundation):
     store: DynamoStore
     finder: SharedFinder
     replayer: Replayer
-
-
-def open_sdk_client(aws: AwsSettings) -> DynamoClient:
-    """Return the SDK's client of DynamoDB, which takes half a second to start: nobody may wait for it.
-
-    Raises:
-        ValueError: a setting is missing.
-    """
-    aws.require("region")
-    return SdkClient(region=aws.region, endpoint_url=aws.dynamodb_url, credentials=aws.credentials)
 
 
 async def open_backend(

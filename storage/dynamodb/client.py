@@ -1,9 +1,7 @@
 """What the repositories ask of DynamoDB: one call, its answer, and the three ways it can go wrong.
 
-Two clients speak this. `signed_client` starts in no time and takes a third to a half of the CPU per call:
-it is that of every function that a person waits for. `sdk_client` knows all ways to find credentials, and
-is that of the others. A request and an answer have the form of the DynamoDB API (`{"S": "text"}`), with
-`bytes` for B; see https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/.
+`signed_client` speaks this. A request and an answer have the form of the DynamoDB API (`{"S": "text"}`),
+with `bytes` for B; see https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +18,7 @@ CONDITION_FAILED: Final = "ConditionalCheckFailed"
 
 
 class DynamoClient(Protocol):
-    """One endpoint with one set of credentials, for one event loop. Close it with `aclose`."""
+    """One endpoint with one set of credentials, for one event loop. Whoever made it closes it."""
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out one operation, such as `PutItem`, and return its answer.
@@ -37,10 +35,6 @@ class DynamoClient(Protocol):
             UnstorableTextError: a text in the request holds a lone surrogate (our own fault).
             StorageError: the service calls the request malformed (our own fault).
         """
-        ...
-
-    async def aclose(self) -> None:
-        """Close the connections. The client is not used after that."""
         ...
 
 

@@ -27,7 +27,7 @@ class DynamoStore:
     """`SharedStore` over two tables. Making it asks nobody; close it with `aclose`.
 
     Args:
-        client: who is asked; closed with the store.
+        client: who is asked. It outlives the store.
         data: name of the table of what belongs to owners.
         door: name of the table of what a connect needs.
         blobs: keeps the text of large messages. It outlives the store.
@@ -43,7 +43,6 @@ class DynamoStore:
         blobs: BlobStore,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._client = client
         self._table = DataTable(client, data)
         self._blobs = blobs
         self._clock = clock
@@ -83,6 +82,5 @@ class DynamoStore:
         )
 
     async def aclose(self) -> None:
-        """Write out what is pending and close the client."""
+        """Write out what is pending."""
         await self._writers.aclose()
-        await self._client.aclose()

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from gateway.aws_settings import AwsSettings, read_aws_settings
+from gateway.aws_settings import read_aws_settings
 from gateway.bootstrap.aws import AwsBackend, AwsFoundation, make_foundation, open_backend
 from gateway.bootstrap.door import open_client
 from gateway.hosts.aws.connections_api import ConnectionsApi
@@ -17,7 +17,6 @@ from gateway.identity.verifier import TokenVerifier
 from gateway.runs.transport import GoneError
 from gateway.telemetry import set_up_logs
 from gateway.wire.answers import Answer
-from storage.dynamodb.client import DynamoClient
 from storage.dynamodb.post_slots import DynamoPostSlots
 
 SETTLE_BEFORE_END_S: Final = 2.0
@@ -115,14 +114,12 @@ class Process:
 async def open_process(
     apart: Mapping[str, str] | None = None,
     *,
-    client_of: Callable[[AwsSettings], DynamoClient] = open_client,
     clock: Callable[[], float] = time.time,
 ) -> Process:
     """Read the settings and open what invocations share.
 
     Args:
         apart: variables that are kept apart from the environment.
-        client_of: makes the client of DynamoDB; unless told otherwise the one that starts fast.
         clock: Unix time in seconds.
 
     Raises:
@@ -133,7 +130,7 @@ async def open_process(
     aws.require("region", "credentials", "reply_function")
     assert aws.credentials is not None
     return Process(
-        await open_backend(aws, client=client_of(aws), apart=apart or {}, clock=clock),
+        await open_backend(aws, client=open_client(aws), apart=apart or {}, clock=clock),
         invoker=Invoker(
             function=aws.reply_function,
             region=aws.region,

@@ -7,12 +7,11 @@ https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.htm
 import asyncio
 import logging
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Final
 
 import orjson
 
-from gateway.bootstrap.aws import make_seal_job, open_sdk_client
+from gateway.bootstrap.aws import make_seal_job
 from gateway.hosts.aws.invocation import Context, Process, open_process
 from gateway.hosts.aws.invoker import run_of
 from gateway.hosts.aws.warm import Kept, run
@@ -21,7 +20,7 @@ from storage.records import Owner
 
 log = logging.getLogger(__name__)
 
-_process: Final[Kept[Process]] = Kept(partial(open_process, client_of=open_sdk_client))
+_process: Final[Kept[Process]] = Kept(open_process)
 
 
 def handler(event: Mapping[str, Any], context: Context) -> dict[str, Any]:

@@ -1,14 +1,13 @@
-"""Both clients and what they are tested on: one table, on each engine."""
+"""The client and what it is tested on: one table, on each engine."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from storage.dynamodb.client import DynamoClient, Item
-from storage.dynamodb.sdk_client import SdkClient
+from storage.dynamodb.client import Item
 from storage.dynamodb.signed_client import SignedClient
 from storage.sigv4 import Credentials
 
@@ -16,19 +15,12 @@ REGION = "eu-central-1"
 CREDENTIALS = Credentials(access_key_id="AKIDEXAMPLE", secret_access_key="secret")
 
 
-def sdk(url: str) -> DynamoClient:
-    return SdkClient(region=REGION, endpoint_url=url, credentials=CREDENTIALS)
-
-
-def signed(url: str) -> DynamoClient:
+def signed(url: str) -> SignedClient:
     return SignedClient(region=REGION, endpoint_url=url, credentials=CREDENTIALS)
 
 
-CLIENTS: Mapping[str, Callable[[str], DynamoClient]] = {"sdk": sdk, "signed": signed}
-
-
 @asynccontextmanager
-async def opened(client: DynamoClient) -> AsyncIterator[DynamoClient]:
+async def opened(client: SignedClient) -> AsyncIterator[SignedClient]:
     try:
         yield client
     finally:
@@ -39,7 +31,7 @@ async def opened(client: DynamoClient) -> AsyncIterator[DynamoClient]:
 class Table:
     """A table of its own for one test, and a client to ask."""
 
-    client: DynamoClient
+    client: SignedClient
     name: str
 
     async def call(self, operation: str, **request: Any) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from storage.dynamodb.client import DynamoClient
+from storage.dynamodb.signed_client import SignedClient
 from storage.dynamodb.tables import create_tables
 from tests.engines.fault_proxy import FaultProxy, fault_proxy
 from tests.engines.processes import Engine
-from tests.storage.dynamodb.clients import CLIENTS, Table, opened
+from tests.storage.dynamodb.clients import Table, opened, signed
 from tests.storage.dynamodb.stores import Tables, new_tables
 
 
@@ -31,34 +31,32 @@ def proxy(dynoxide: Engine) -> Iterator[FaultProxy]:
         yield proxy
 
 
-@pytest.fixture(params=sorted(CLIENTS))
-async def client(request: pytest.FixtureRequest, engine: Engine) -> AsyncIterator[DynamoClient]:
-    async with opened(CLIENTS[request.param](engine.url)) as client:
+@pytest.fixture
+async def client(engine: Engine) -> AsyncIterator[SignedClient]:
+    async with opened(signed(engine.url)) as client:
         yield client
 
 
 @pytest.fixture
-async def table(client: DynamoClient) -> Table:
+async def table(client: SignedClient) -> Table:
     return await new_table(client)
 
 
-@pytest.fixture(params=sorted(CLIENTS))
-async def faulty_client(
-    request: pytest.FixtureRequest, proxy: FaultProxy
-) -> AsyncIterator[DynamoClient]:
-    async with opened(CLIENTS[request.param](proxy.url)) as client:
+@pytest.fixture
+async def faulty_client(proxy: FaultProxy) -> AsyncIterator[SignedClient]:
+    async with opened(signed(proxy.url)) as client:
         yield client
 
 
 @pytest.fixture
-async def faulty_table(faulty_client: DynamoClient, proxy: FaultProxy) -> Table:
+async def faulty_table(faulty_client: SignedClient, proxy: FaultProxy) -> Table:
     """A table on dynoxide, which the client asks through the fault proxy."""
     table = await new_table(faulty_client)
     proxy.asked.clear()
     return table
 
 
-async def new_table(client: DynamoClient) -> Table:
+async def new_table(client: SignedClient) -> Table:
     name = f"test-{uuid.uuid4().hex}"
     await create_tables(client, data=name, door=f"{name}-door")
     return Table(client=client, name=name)

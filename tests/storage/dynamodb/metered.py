@@ -34,6 +34,3 @@ class Metered:
         else:
             self.writes += units
         return answer
-
-    async def aclose(self) -> None:
-        await self._client.aclose()

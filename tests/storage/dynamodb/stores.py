@@ -3,12 +3,13 @@
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage.blobs.blob_store import BlobStore
 from storage.blobs.files import open_file_blobs
 from storage.dynamodb.client import DynamoClient, Item
+from storage.dynamodb.signed_client import SignedClient
 from storage.dynamodb.store import DynamoStore
 from storage.dynamodb.tables import create_tables
 from storage.repositories import SharedRepositories, SharedStore
@@ -26,6 +27,7 @@ class Tables:
         url: of the engine, or of what stands before it.
         data, door: their names.
         clock: of every store.
+        clients: that were made here.
     """
 
     url: str
@@ -33,13 +35,16 @@ class Tables:
     door: str
     blobs: BlobStore
     clock: Clock
+    clients: list[SignedClient] = field(default_factory=list)
+
+    def client(self) -> SignedClient:
+        """Return one more client; it is closed with the tables."""
+        self.clients.append(signed(self.url))
+        return self.clients[-1]
 
     def store(self, client: DynamoClient | None = None) -> DynamoStore:
-        """Return one more store, with a client of its own.
-
-        Unless told otherwise that is the one which starts fast: the SDK's holds to the same contract.
-        """
-        client = signed(self.url) if client is None else client
+        """Return one more store, unless told otherwise with a client of its own."""
+        client = self.client() if client is None else client
         return DynamoStore(
             client, data=self.data, door=self.door, blobs=self.blobs, clock=self.clock
         )
@@ -56,6 +61,8 @@ async def new_tables(url: str, folder: Path) -> AsyncIterator[Tables]:
     try:
         yield tables
     finally:
+        for client in tables.clients:
+            await client.aclose()
         await blobs.aclose()
 
 

@@ -1,4 +1,4 @@
-"""What both clients promise, on each engine."""
+"""What the client promises, on each engine."""
 
 import asyncio
 import math
@@ -6,17 +6,19 @@ import uuid
 from typing import Any
 
 import pytest
+from aiobotocore.session import get_session
 
 from storage.dynamodb.client import (
     CONDITION_FAILED,
     ConditionFailedError,
-    DynamoClient,
     Reason,
     TransactionCanceledError,
 )
+from storage.dynamodb.signed_client import SignedClient
 from storage.dynamodb.tables import LIVE_INDEX, LIVE_OF, SESSIONS_INDEX, SESSIONS_OF, TTL
 from storage.errors import StorageError, StorageUnavailableError, UnstorableTextError
-from tests.storage.dynamodb.clients import Table, deviates, item
+from tests.engines.processes import Engine
+from tests.storage.dynamodb.clients import CREDENTIALS, REGION, Table, deviates, item
 
 
 async def test_every_type_comes_back_as_it_was_stored(table: Table) -> None:
@@ -36,6 +38,27 @@ async def test_every_type_comes_back_as_it_was_stored(table: Table) -> None:
     await table.call("PutItem", Item=whole)
 
     assert await table.get(whole) == whole
+
+
+async def test_the_sdk_reads_what_is_stored_and_stores_what_is_read(
+    table: Table, engine: Engine
+) -> None:
+    """A mistake that reading undoes again, as in the form of bytes, would be seen by nobody else."""
+    whole = item("ours", data={"B": b"\x00\xff"}, list={"L": [{"M": {"x": {"B": b"y"}}}]})
+    theirs = {**whole, **item("theirs")}
+    await table.call("PutItem", Item=whole)
+    options = {
+        "region_name": REGION,
+        "endpoint_url": engine.url,
+        "aws_access_key_id": CREDENTIALS.access_key_id,
+        "aws_secret_access_key": CREDENTIALS.secret_access_key,
+    }
+    async with get_session().create_client("dynamodb", **options) as sdk:
+        read = await sdk.get_item(TableName=table.name, Key=item("ours"), ConsistentRead=True)
+        await sdk.put_item(TableName=table.name, Item=theirs)
+
+    assert read["Item"] == whole
+    assert await table.get(theirs) == theirs
 
 
 async def test_a_time_comes_back_exactly(table: Table) -> None:
@@ -127,7 +150,7 @@ async def test_a_malformed_request_is_our_own_fault(table: Table) -> None:
     assert not raised.value.retryable
 
 
-async def test_a_table_that_is_not_there_is_unavailable(client: DynamoClient) -> None:
+async def test_a_table_that_is_not_there_is_unavailable(client: SignedClient) -> None:
     with pytest.raises(StorageUnavailableError):
         await client.call("GetItem", {"TableName": "no-such-table", "Key": item("a")})
 
@@ -194,7 +217,7 @@ async def test_the_table_of_data_has_its_indexes_and_expires_items(table: Table)
     assert described["TimeToLiveDescription"]["AttributeName"] == TTL
 
 
-async def test_an_ended_client_keeps_nothing_open(client: DynamoClient) -> None:
+async def test_an_ended_client_keeps_nothing_open(client: SignedClient) -> None:
     with pytest.raises(StorageUnavailableError):
         await client.call("DescribeTable", {"TableName": "no-such-table"})
     await client.aclose()

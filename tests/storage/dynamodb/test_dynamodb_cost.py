@@ -19,7 +19,6 @@ from storage.records import (
 )
 from storage.repositories import SharedRepositories
 from tests.engines.processes import Engine
-from tests.storage.dynamodb.clients import signed
 from tests.storage.dynamodb.metered import Metered
 from tests.storage.dynamodb.stores import Tables, new_tables
 from tests.storage.samples import append, completion, send
@@ -100,7 +99,7 @@ class World:
 @pytest.fixture
 async def world(dynoxide: Engine, tmp_path: Path) -> AsyncIterator[World]:
     async with new_tables(dynoxide.url, tmp_path) as tables:
-        meter = Metered(signed(dynoxide.url))
+        meter = Metered(tables.client())
         store = tables.store(meter)
         try:
             yield World(tables=tables, meter=meter, mine=store.of(OWNER))

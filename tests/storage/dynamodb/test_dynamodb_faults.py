@@ -1,8 +1,8 @@
-"""What both clients do when DynamoDB throttles, fails, hangs, or does the work and loses the reply."""
+"""What the client does when DynamoDB throttles, fails, hangs, or does the work and loses the reply."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,6 @@ from storage.dynamodb.batches import delete_all, get_all, write_all
 from storage.dynamodb.client import (
     CONDITION_FAILED,
     ConditionFailedError,
-    DynamoClient,
     TransactionCanceledError,
 )
 from storage.dynamodb.faults import AttemptFailedError, fault_of
@@ -29,7 +28,7 @@ from tests.engines.fault_proxy import (
     FaultProxy,
     refusal,
 )
-from tests.storage.dynamodb.clients import CLIENTS, Table, item, opened
+from tests.storage.dynamodb.clients import Table, item, opened, signed
 from tests.storage.sqlite.waiting import until
 
 WITHIN_S = 5.0
@@ -153,11 +152,8 @@ async def test_a_call_that_hangs_can_be_cancelled(proxy: FaultProxy, faulty_tabl
     assert watch.took_s < 1
 
 
-@pytest.mark.parametrize("make", CLIENTS.values(), ids=CLIENTS)
-async def test_an_address_where_nobody_listens_is_unavailable_in_time(
-    make: Callable[[str], DynamoClient],
-) -> None:
-    async with opened(make("http://127.0.0.1:9")) as client, watched() as watch:
+async def test_an_address_where_nobody_listens_is_unavailable_in_time() -> None:
+    async with opened(signed("http://127.0.0.1:9")) as client, watched() as watch:
         with pytest.raises(StorageUnavailableError):
             await client.call("GetItem", {"TableName": "test", "Key": item("a")})
 
@@ -182,11 +178,8 @@ async def test_calls_one_after_the_other_share_a_connection(
     assert proxy.connections == 1
 
 
-@pytest.mark.parametrize("make", CLIENTS.values(), ids=CLIENTS)
-def test_a_client_outlives_a_frozen_loop(
-    proxy: FaultProxy, make: Callable[[str], DynamoClient]
-) -> None:
-    client = make(proxy.url)
+def test_a_client_outlives_a_frozen_loop(proxy: FaultProxy) -> None:
+    client = signed(proxy.url)
 
     async def ask_at_once() -> None:
         await asyncio.gather(*(client.call("ListTables", {}) for _ in range(4)))
@@ -306,9 +299,6 @@ async def test_a_batch_that_does_not_get_on_is_given_up(monkeypatch: pytest.Monk
         async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
             self.calls += 1
             return {"UnprocessedItems": request["RequestItems"]}
-
-        async def aclose(self) -> None:
-            pass
 
     lazy = Lazy()
     async with watched() as watch:

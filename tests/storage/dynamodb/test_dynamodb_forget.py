@@ -13,7 +13,6 @@ from storage.keys import blob_key
 from storage.records import BlobRef, LogEntry, Refused, Run
 from tests.engines.fault_proxy import FAIL, Fault
 from tests.engines.processes import Engine
-from tests.storage.dynamodb.clients import signed
 from tests.storage.dynamodb.stores import Faulty, faulty_store
 from tests.storage.samples import (
     ANNA,
@@ -108,15 +107,13 @@ class Cut:
             raise StorageUnavailableError("cut off by the test")
         return await self._client.call(operation, request)
 
-    async def aclose(self) -> None:
-        await self._client.aclose()
-
 
 async def test_a_deletion_that_was_cut_anywhere_is_ended_by_a_repeat(faulty: Faulty) -> None:
     before = await another_talk(faulty)
+    uncut = faulty.tables.client()
     for calls in count():
         live, _ = await talk(faulty, entries=2, name=f"-{calls}")
-        client = Cut(signed(faulty.engine.url), calls)
+        client = Cut(uncut, calls)
         store = faulty.tables.store(client)
         try:
             assert await store.of(ANNA).sessions.forget("session-1", now=NOW) is True

@@ -8,16 +8,14 @@ from storage import ttl
 from storage.dynamodb import log_writers
 from storage.dynamodb.store import DynamoStore
 from storage.errors import NotRunOwnerError, StorageUnavailableError
-from tests.engines.processes import Engine
-from tests.storage.dynamodb.clients import signed
 from tests.storage.dynamodb.metered import Metered
 from tests.storage.dynamodb.stores import Tables
 from tests.storage.samples import ANNA, NOW, append, completion, entry, running, send
 
 
 @pytest.fixture
-def meter(dynoxide: Engine) -> Metered:
-    return Metered(signed(dynoxide.url))
+def meter(tables: Tables) -> Metered:
+    return Metered(tables.client())
 
 
 @pytest.fixture
@@ -105,9 +103,7 @@ async def test_an_entry_outlives_the_time_in_which_its_log_is_replayed(
     tables.clock.now = NOW + 3600
     end = completion(run, first=2, at=NOW + 3600)
     await store.of(ANNA).runs.finish(end)
-    client = signed(tables.url)
-    answer = await client.call("Scan", {"TableName": tables.data})
-    await client.aclose()
+    answer = await tables.client().call("Scan", {"TableName": tables.data})
     expiries = [int(item["ttl"]["N"]) for item in answer["Items"] if "LOG#" in item["sk"]["S"]]
 
     assert len(expiries) == 2

@@ -42,13 +42,10 @@ class Interrupted:
             await self.before.pop(0)()
         return await self._client.call(operation, request)
 
-    async def aclose(self) -> None:
-        await self._client.aclose()
-
 
 @pytest.fixture
 def client(tables: Tables) -> Interrupted:
-    return Interrupted(signed(tables.url))
+    return Interrupted(tables.client())
 
 
 @pytest.fixture
@@ -173,7 +170,7 @@ class Taciturn(Interrupted):
 async def test_what_was_accepted_before_is_a_duplicate_also_while_its_session_is_busy(
     tables: Tables,
 ) -> None:
-    store = tables.store(Taciturn(signed(tables.url)))
+    store = tables.store(Taciturn(tables.client()))
     await finished(store, send("first", new=True))
     run = await accept(store, send("second"))
 

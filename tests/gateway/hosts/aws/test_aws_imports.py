@@ -14,6 +14,7 @@ from tests.gateway.hosts.aws.functions import (
     Functions,
     connect_event,
     disconnect_event,
+    failure_event,
     http_event,
     message_event,
     new_connection_id,
@@ -42,7 +43,8 @@ def first_event(functions: Functions, name: str) -> Any:
     if name == "message":
         return message
     functions["message"].invoke(message)
-    return orjson.loads(functions.lambdas.asked.pop())
+    asked = orjson.loads(functions.lambdas.asked.pop())
+    return failure_event(asked) if name == "seal" else asked
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,7 @@ def first_event(functions: Functions, name: str) -> Any:
         ("disconnect", MODELS | SDK | WEB | CHECKS | CRYPTOGRAPHY),
         ("message", MODELS | SDK | WEB),
         ("reply", MODELS | SDK | WEB),  # the scripted model; a provider's brings its SDK
+        ("seal", MODELS | SDK | WEB),
         ("http", MODELS | SDK | SERVERS),
     ],
 )
