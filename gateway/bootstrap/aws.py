@@ -151,7 +151,7 @@ def make_reply_job(on: AwsFoundation, *, model: ChatModel, starter: RunStarter) 
     return ReplyJob(
         store=on.store,
         generator=make_generator(
-            on.settings, store=on.store, model=model, ids=on.ids, clock=on.clock
+            on.settings, store=on.store, spill=on.spill, model=model, ids=on.ids, clock=on.clock
         ),
         live=on.live,
         starter=starter,

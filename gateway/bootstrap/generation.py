@@ -7,10 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gateway.bootstrap.handlers import prompt_rules
+from gateway.frames.spill import Spill
 from gateway.settings import Settings, SettingsError
 from gateway.turns.finish import Finisher
 from gateway.turns.generate import Generator
 from gateway.turns.reply import ReplyShape
+from gateway.turns.seal import Sealer
 from storage.keys import IdSource
 from storage.repositories import Store
 from streaming.models.chat_model import ChatModel, Deadlines
@@ -24,17 +26,20 @@ def make_generator(
     settings: Settings,
     *,
     store: Store,
+    spill: Spill,
     model: ChatModel,
     ids: IdSource,
     clock: Callable[[], float],
 ) -> Generator:
     """Return what generates replies."""
+    rules = prompt_rules(settings)
     return Generator(
         store=store,
         finisher=Finisher(store=store, clock=clock),
+        sealer=Sealer(store=store, spill=spill, rules=rules, new_id=ids.new, clock=clock),
         model=model,
         shape=ReplyShape(emotions=settings.emotions, categories=settings.categories),
-        rules=prompt_rules(settings),
+        rules=rules,
         new_id=ids.new,
         clock=clock,
         monotonic=time.perf_counter,

@@ -103,7 +103,9 @@ async def open_foundation(
             live=live,
             replayer=Replayer(store=store, transport=transport, spill=spill, clock=clock),
         ),
-        generator=make_generator(settings, store=store, model=model, ids=ids, clock=clock),
+        generator=make_generator(
+            settings, store=store, spill=spill, model=model, ids=ids, clock=clock
+        ),
         spill=spill,
         ids=ids,
         local_issuer=issuer,

@@ -97,7 +97,7 @@ class Finisher:
             self._tell(live, Outcome(reason="cancelled"), None, saved=False)
 
     async def tell_broken(self, live: LiveRun, outcome: Outcome) -> None:
-        """End a run for its readers that a fault of ours has stopped; the next start seals it."""
+        """End a run for its readers that a fault of ours has stopped; the caller has it sealed."""
         await live.settle()
         if not live.feed.complete:
             self._tell(live, outcome, None, saved=False)

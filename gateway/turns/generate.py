@@ -14,6 +14,7 @@ from gateway.turns.finish import Finisher, started
 from gateway.turns.outcome import Outcome, failure, outcome_of, stopped
 from gateway.turns.prompt import PromptRules, build_prompt
 from gateway.turns.reply import ReplyShape, ReplyWriter
+from gateway.turns.seal import Sealer
 from gateway.turns.usage import estimated_usage
 from storage.errors import NotRunOwnerError, StorageError, StorageUnavailableError
 from storage.records import Claim, Context, Owner, Run, Usage
@@ -50,6 +51,7 @@ class Generator:
     Args:
         store: where the conversation is read.
         finisher: stores the end.
+        sealer: stores the end where a fault of ours has kept the finisher from it.
         model: who answers.
         shape: the values a reply may take.
         rules: what goes into every prompt.
@@ -63,6 +65,7 @@ class Generator:
         *,
         store: Store,
         finisher: Finisher,
+        sealer: Sealer,
         model: ChatModel,
         shape: ReplyShape,
         rules: PromptRules,
@@ -72,6 +75,7 @@ class Generator:
     ) -> None:
         self._store = store
         self._finisher = finisher
+        self._sealer = sealer
         self._model = model
         self._shape = shape
         self._function = shape.function()
@@ -93,7 +97,23 @@ class Generator:
         try:
             return await self._generate(live)
         except Exception as error:  # noqa: BLE001 - the run's last line of defence; `failure` logs it
-            await self._finisher.tell_broken(live, failure(error))
+            outcome = failure(error)
+            await self._finisher.tell_broken(live, outcome)
+            return await self._end_broken(live, outcome)
+
+    async def _end_broken(self, live: LiveRun, outcome: Outcome) -> Run | None:
+        """Store the end of a run from its log: what this generation holds may be what broke it.
+
+        If that fails, too, whoever meets the run when its lease is over seals it, or the next start.
+        """
+        try:
+            return await self._sealer.end_broken(
+                live.owner, live.run, claimed_by=live.claimed_by, outcome=outcome
+            )
+        except NotRunOwnerError:
+            return None
+        except Exception:
+            log.exception("generation broke", extra={"run_id": live.run.run_id})
             return None
 
     async def _generate(self, live: LiveRun) -> Run | None:

@@ -1,4 +1,4 @@
-"""Sealing: ending a run whose generation died, with what its log holds of the reply."""
+"""Sealing: ending a run whose generation died or broke, with what its log holds of the reply."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -64,6 +64,30 @@ class Sealer:
         entries = await self._store.of(owner).log.read(run.run_id, after=0)
         return await self._end(owner, run, claimed_by, entries, Outcome(reason="interrupted"))
 
+    async def end_broken(
+        self, owner: Owner, run: Run, *, claimed_by: str, outcome: Outcome
+    ) -> Run | None:
+        """End a run that a fault of ours has stopped; its readers were told that it is not saved.
+
+        Its log is for nobody, since it has another end than they heard. One that is ended already stays
+        as it is.
+
+        Args:
+            owner: whose run it is.
+            run: the run.
+            claimed_by: the claim of its generation, which appends no more.
+            outcome: as its readers were told.
+
+        Returns:
+            The session's next queued run, to be started now, or `None`.
+
+        Raises:
+            NotRunOwnerError: it is not ours, or was not begun.
+            StorageUnavailableError: the store refuses.
+        """
+        entries = await self._store.of(owner).log.read(run.run_id, after=0)
+        return await self._end(owner, run, claimed_by, entries, outcome, log_s=0.0)
+
     async def fail(self, owner: Owner, run: Run) -> Run | None:
         """End a run as `error` that nobody has begun to generate, and that nobody shall.
 
@@ -86,6 +110,8 @@ class Sealer:
         claimed_by: str,
         entries: Sequence[LogEntry],
         outcome: Outcome,
+        *,
+        log_s: float = ttl.LOG,
     ) -> Run | None:
         if run.cancel_at is not None:
             outcome = Outcome(reason="cancelled")
@@ -103,7 +129,7 @@ class Sealer:
                 outcome=outcome,
                 usage=usage,
                 now=now,
-                log_until=now + ttl.LOG,
+                log_until=now + log_s,
             )
         )
 

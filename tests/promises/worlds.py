@@ -302,7 +302,12 @@ class OneProcess(World):
         live, transport = under["live"], under["transport"]
         on = Foundation(finder=LocalFinder(store=store, live=live, replayer=replayer), **under)
         generator = make_generator(
-            self.settings, store=store, model=self.talker, ids=on.ids, clock=self.clock
+            self.settings,
+            store=store,
+            spill=on.spill,
+            model=self.talker,
+            ids=on.ids,
+            clock=self.clock,
         )
         runs = RunTasks(generate=generator.generate, live=live)
         recovery = make_recovery(on, starter=runs)

@@ -96,6 +96,7 @@ class Process:
         generator = Generator(
             store=store,
             finisher=Finisher(store=store, clock=clock),
+            sealer=sealer,
             model=deployment.model,
             shape=SHAPE,
             rules=RULES,

@@ -336,10 +336,25 @@ async def test_an_invocation_that_begins_too_late_fails(aws: Deployment) -> None
     assert (await aws.run(run_id)).state == "queued"
 
 
-async def test_a_run_that_broke_fails_its_invocation(
+async def test_a_run_that_broke_is_stored_all_the_same(
     aws: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.turns.generate.outcome_of", None)
+    run_id = (await aws.send())["run_id"]
+    await aws.carry_out()
+    assert aws.done(run_id)["reason"] == "error"
+    assert aws.done(run_id)["saved"] is False
+    run = await aws.run(run_id)
+    assert (run.state, run.end) == ("ended", "error")
+
+
+async def test_a_run_that_broke_and_cannot_be_stored_fails_its_invocation(
+    aws: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def break_down(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(DynamoRuns, "finish", break_down)
     run_id = (await aws.send())["run_id"]
     with pytest.raises(RunUnfinishedError):
         await aws.carry_out()

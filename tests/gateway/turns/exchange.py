@@ -200,9 +200,17 @@ class Exchange:
         self.spill = Spill(store=self.store, blobs=self.blobs, clock=self.clock)  # type: ignore[arg-type]
         self.live = LiveRuns(self._make)
         self.finisher = Finisher(store=self.store, clock=self.clock)  # type: ignore[arg-type]
+        self.sealer = Sealer(
+            store=self.store,  # type: ignore[arg-type] # obeys like a store
+            spill=self.spill,
+            rules=RULES,
+            new_id=self.ids.new,
+            clock=self.clock,
+        )
         self.generator = Generator(
             store=self.store,  # type: ignore[arg-type] # obeys like a store
             finisher=self.finisher,
+            sealer=self.sealer,
             model=self.model,
             shape=SHAPE,
             rules=RULES,
@@ -211,13 +219,6 @@ class Exchange:
             monotonic=self.clock,
         )
         self.starter = Starter(self.generator.generate, self.live, claims_at_once=claim_at_once)
-        self.sealer = Sealer(
-            store=self.store,  # type: ignore[arg-type] # obeys like a store
-            spill=self.spill,
-            rules=RULES,
-            new_id=self.ids.new,
-            clock=self.clock,
-        )
         self.recovery = Recovery(
             store=self.store,  # type: ignore[arg-type] # obeys like a store
             sealer=self.sealer,

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from gateway.runs import appender
+from gateway.runs.beat import LEASE_S
 from gateway.turns import coalescing
+from gateway.turns.generate import Generator
 from gateway.wire.commands import Resume
 from storage.errors import LogSlotTakenError, StorageUnavailableError, UnstorableTextError
 from streaming.models.chat_model import ModelRequest
@@ -531,6 +533,62 @@ async def test_a_fault_of_ours_in_the_finish_still_ends_the_run_for_its_readers(
     done = chat.done(accepted["run_id"])
     assert (done["reason"], done["saved"], done["error"]["code"]) == ("error", False, "internal")
     assert any(record.exc_info for record in caplog.records)
+
+
+async def test_a_run_that_a_fault_of_ours_has_broken_is_stored_from_its_log_and_the_next_begins(
+    chat: Exchange,
+) -> None:
+    more = asyncio.Event()
+    chat.model.scripts = [[more, *reply("One.", memory="A fact.")], reply("Two.")]
+    chat.store.refuse("runs.finish", 1, ZeroDivisionError("unforeseen"))
+    first = await chat.send("first", id="s1")
+    await chat.model.asked.wait()
+    session_id = first["session_id"]
+    second = await chat.send("second", id="s2", session_id=session_id, if_busy="queue")
+    more.set()
+    await chat.settle()
+    run = await chat.row(first["run_id"])
+    assert (run.state, run.end, run.log_until) == ("ended", "error", chat.now)
+    assert run.run_id not in chat.store.inner._journal._logs, "no journal file is kept for it"
+    assert chat.text(second["run_id"]) == "Two."
+    history = await chat.history(session_id)
+    assert [text for _, text in history] == ["first", "One.", "second", "Two."]
+    [memory] = await chat.store.inner.of(ANNA).memories.newest(max_bytes=100)
+    assert memory.value == "A fact."
+
+
+async def test_a_run_that_broke_behind_its_end_stays_as_it_is_and_the_next_begins(
+    chat: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: object) -> None:
+        monkeypatch.undo()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Generator, "_report", break_down)
+    more = asyncio.Event()
+    chat.model.scripts = [[more, *reply("One.")], reply("Two.")]
+    first = await chat.send("first", id="s1")
+    await chat.model.asked.wait()
+    second = await chat.send("second", id="s2", session_id=first["session_id"], if_busy="queue")
+    more.set()
+    await chat.settle()
+    assert chat.done(first["run_id"])["saved"] is True
+    assert (await chat.row(first["run_id"])).end == "stop"
+    assert chat.text(second["run_id"]) == "Two."
+
+
+async def test_a_run_that_breaks_twice_is_sealed_by_who_meets_it(chat: Exchange) -> None:
+    chat.store.refuse("runs.finish", 2, ZeroDivisionError("unforeseen"))
+    first = await chat.talk("first", id="s1")
+    assert chat.done(first["run_id"])["saved"] is False
+    assert (await chat.row(first["run_id"])).state == "running"
+    live = chat.live.find(ANNA, first["run_id"])
+    assert live is not None
+    chat.live.drop(live)
+    chat.now += LEASE_S + 1
+    await chat.recovery.revive(ANNA, first["session_id"])
+    assert (await chat.row(first["run_id"])).end == "interrupted"
+    assert ("assistant", "Hello.") in await chat.history(first["session_id"])
 
 
 async def test_a_run_that_another_generation_has_is_left_to_it(chat: Exchange) -> None:
