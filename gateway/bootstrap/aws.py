@@ -170,5 +170,6 @@ def make_seal_job(on: AwsFoundation, *, starter: RunStarter) -> SealJob:
         replayer=on.replayer,
         live=on.live,
         starter=starter,
+        recovery=make_recovery(on, starter=starter, begun_within_s=BEGUN_WITHIN_S),
         clock=on.clock,
     )

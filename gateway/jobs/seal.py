@@ -7,6 +7,7 @@ from gateway.runs.identities import Identities
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.replay import Replayable, Replayer
 from gateway.runs.run_starter import RunStarter
+from gateway.turns.recover import Recovery
 from gateway.turns.seal import Sealer
 from storage.errors import NotRunOwnerError
 from storage.records import Owner, Run
@@ -25,6 +26,7 @@ class SealJob:
         sealer: ends them.
         replayer, live: tell their readers.
         starter: has the session's next run generated.
+        recovery: has it generated, too, where whoever ended the run could not.
         clock: Unix time in seconds.
     """
 
@@ -36,6 +38,7 @@ class SealJob:
         replayer: Replayer,
         live: LiveRuns,
         starter: RunStarter,
+        recovery: Recovery,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -43,19 +46,24 @@ class SealJob:
         self._replayer = replayer
         self._live = live
         self._starter = starter
+        self._recovery = recovery
         self._clock = clock
 
     async def run(self, owner: Owner, run_id: str) -> None:
         """End the run: `error` if it was never begun, else `interrupted` with what there is of it.
 
-        Its readers are waited for, the slow ones for `SERVE_S`.
+        Its readers are waited for, the slow ones for `SERVE_S`. One that has ended already may have failed
+        before the session's next run was handed on: then that is done here.
 
         Raises:
             RunAliveError: it is alive.
             StorageUnavailableError: the store refuses; ask again.
         """
         run = await self._store.of(owner).runs.get(run_id)
-        if run is None or run.state == "ended":
+        if run is None:
+            return
+        if run.state == "ended":
+            await self._recovery.revive(owner, run.session_id)
             return
         try:
             following = await self._end(owner, run)

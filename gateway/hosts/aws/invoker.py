@@ -113,6 +113,7 @@ class InvokeStarter:
     def __init__(self, invoker: Invoker) -> None:
         self._invoker = invoker
         self._under_way: set[asyncio.Task[None]] = set()
+        self._given_up: NotInvokedError | None = None
 
     def start(self, live: LiveRun) -> None:
         """See `RunStarter.start`. Several invocations for one run are harmless: one of them claims it."""
@@ -131,11 +132,25 @@ class InvokeStarter:
         while self._under_way:
             await asyncio.wait(self._under_way)
 
+    async def confirm(self) -> None:
+        """Settle, and fail if a start was given up: where failures are watched, nobody need ask for it.
+
+        Raises:
+            NotInvokedError: one was.
+        """
+        await self.settle()
+        if self._given_up is not None:
+            raise self._given_up
+
     async def _start(self, owner: Owner, run_id: str) -> None:
         try:
             await self._invoker.invoke(payload_of(owner, run_id))
         except NotInvokedError as exc:
-            log.warning("reply not invoked", extra={"run_id": run_id, "cause": str(exc)})
+            self._give_up(run_id, exc)
+
+    def _give_up(self, run_id: str, why: NotInvokedError) -> None:
+        self._given_up = why
+        log.error("reply not invoked", extra={"run_id": run_id, "cause": str(why)})
 
 
 def payload_of(owner: Owner, run_id: str) -> bytes:

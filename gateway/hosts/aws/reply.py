@@ -23,7 +23,8 @@ def handler(event: Mapping[str, Any], context: Context) -> None:
     """Generate the reply that the event names, unless that was begun before.
 
     Raises:
-        Exception: the run is neither ended nor alive, or the event names none.
+        Exception: the run is neither ended nor alive, what waits behind it could not be handed on, or the
+            event names none.
     """
     run(_reply(event, context))
 
@@ -35,3 +36,4 @@ async def _reply(event: Mapping[str, Any], context: Context) -> None:
         job = make_reply_job(here.on, model=await process.model(), starter=here.starter)
         await job.run(owner, run_id, deadline=here.deadline - END_BEFORE_S)
         await process.settle()
+        await here.starter.confirm()

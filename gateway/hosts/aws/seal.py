@@ -57,3 +57,4 @@ async def _is_settled(process: Process, record: Mapping[str, Any], context: Cont
 async def _seal(process: Process, owner: Owner, run_id: str, context: Context) -> None:
     async with process.begin(context, tenant_id=owner.tenant_id) as here:
         await make_seal_job(here.on, starter=here.starter).run(owner, run_id)
+        await here.starter.confirm()

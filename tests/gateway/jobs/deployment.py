@@ -120,6 +120,7 @@ class Process:
             replayer=replayer,
             live=self.live,
             starter=self.starter,
+            recovery=recovery,
             clock=clock,
         )
 

@@ -8,10 +8,12 @@ from gateway.jobs import serve
 from gateway.jobs.seal import RunAliveError
 from gateway.runs import beat
 from gateway.runs.beat import LEASE_S
+from storage.dynamodb.runs import DynamoRuns
+from storage.records import Completion
 from streaming.parts import FieldDelta
 from tests.gateway.jobs.deployment import Deployment
 from tests.gateway.jobs.test_reply_job import held, until
-from tests.gateway.runs.fakes import at
+from tests.gateway.runs.fakes import ANNA, at
 from tests.gateway.turns import exchange
 
 
@@ -121,6 +123,32 @@ async def test_the_next_turn_follows(aws: Deployment) -> None:
     await aws.seal(first["run_id"])
     await aws.carry_out()
     assert aws.text(second["run_id"]) == "Hello."
+
+
+async def test_the_next_turn_follows_a_process_that_died_before_it_handed_it_on(
+    aws: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await aws.send()
+    second = await aws.send("s2", session_id=first["session_id"], if_busy="queue")
+    aws.invocations.asked = [(ANNA, first["run_id"])]
+    finish = DynamoRuns.finish
+
+    async def die(runs: DynamoRuns, completion: Completion) -> None:
+        await finish(runs, completion)
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as dying:
+        dying.setattr(DynamoRuns, "finish", die)
+        with pytest.raises(asyncio.CancelledError):
+            await aws.carry_out()
+    assert (await aws.run(first["run_id"])).state == "ended"
+    assert (await aws.run(second["run_id"])).state == "queued"
+    aws.clock.now += LEASE_S + 1
+    await aws.seal(first["run_id"])
+    await aws.carry_out()
+    assert aws.text(second["run_id"]) == "Hello."
+    await aws.seal(first["run_id"])
+    assert aws.invocations.asked == []
 
 
 async def test_a_process_that_hung_and_wakes_up_changes_nothing(

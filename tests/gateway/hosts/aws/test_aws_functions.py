@@ -440,6 +440,30 @@ def test_what_waited_behind_a_failed_run_is_answered(functions: Functions) -> No
     assert events(functions, here, second)[-1]["reason"] == "stop"
 
 
+def test_what_waited_is_answered_though_lambda_took_no_invocation_for_it(
+    functions: Functions,
+) -> None:
+    here = functions.connect()
+    first = send(functions, here)
+    session_id = functions.last(here)["session_id"]
+    second = send(functions, here, session_id=session_id, if_busy="queue")
+    payload = asked(functions)
+
+    functions.lambdas.status = 403
+    try:
+        with pytest.raises(FunctionError, match="NotInvokedError"):
+            functions.reply(payload)
+        assert events(functions, here, first)[-1]["reason"] == "stop"
+        failure = failure_event(orjson.loads(payload))
+        wait_for(lambda: functions["seal"].invoke(failure)["batchItemFailures"])
+    finally:
+        functions.lambdas.status = 202
+    assert functions["seal"].invoke(failure) == {"batchItemFailures": []}
+    functions.reply_to_all()
+
+    assert events(functions, here, second)[-1]["reason"] == "stop"
+
+
 def test_a_run_that_lives_is_asked_about_again(slow: Functions) -> None:
     here = slow.connect()
     run_id = send(slow, here)

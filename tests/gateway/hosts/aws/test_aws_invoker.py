@@ -180,12 +180,23 @@ async def test_a_start_that_fails_for_good_is_logged_and_the_run_waits(
 ) -> None:
     service.answers = [500] * rules.ATTEMPTS
     starter = InvokeStarter(invoker)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.ERROR):
         starter.start(live("r1"))
         await starter.settle()
     assert [(each.message, each.__dict__["cause"]) for each in caplog.records] == [
         ("reply not invoked", "500")
     ]
+
+
+async def test_a_start_that_fails_for_good_fails_who_confirms_it(
+    service: Lambda, invoker: Invoker
+) -> None:
+    service.answers = [403]
+    starter = InvokeStarter(invoker)
+    starter.start(live("r1"))
+    starter.start(live("r2"))
+    with pytest.raises(NotInvokedError, match="403"):
+        await starter.confirm()
 
 
 async def test_nobody_there_is_a_start_that_fails(caplog: pytest.LogCaptureFixture) -> None:
