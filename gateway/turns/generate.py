@@ -17,7 +17,7 @@ from gateway.turns.reply import ReplyShape, ReplyWriter
 from gateway.turns.seal import Sealer
 from gateway.turns.usage import estimated_usage
 from storage.errors import NotRunOwnerError, StorageError, StorageUnavailableError
-from storage.records import Claim, Context, Owner, Run, Usage
+from storage.records import Claim, Run, Usage
 from storage.repositories import Store
 from streaming.models.chat_model import ChatMessage, ChatModel, ModelRequest
 
@@ -182,18 +182,16 @@ class Generator:
                 return failure(error)
         finally:
             live.stopped_by(None)
-        if until_stopped.expired():
+        if until_stopped.expired() or live.forgotten:
             return stopped(cancelled=live.cancelled)
         return outcome_of(attempt.writer.finish_reason, said=bool(attempt.writer.draft.content))
 
-    async def _read_context(self, owner: Owner, run: Run) -> Context:
-        context = await read_context(self._store.of(owner), run, self._rules)
-        if context is None:  # forgotten since
-            raise StorageUnavailableError("the message is gone")
-        return context
-
     async def _stream(self, live: LiveRun, attempt: _Attempt) -> None:
-        context = live.context or await self._read_context(live.owner, live.run)
+        its = self._store.of(live.owner)
+        context = live.context or await read_context(its, live.run, self._rules)
+        if context is None:  # its session was forgotten meanwhile, and nobody may have told us yet
+            live.forget()
+            return
         attempt.prompt = build_prompt(self._rules.system_text(context.character), context)
         request = ModelRequest(messages=attempt.prompt, function=self._function)
         async with aclosing(self._model.stream(request)) as stream:

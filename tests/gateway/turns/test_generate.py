@@ -638,6 +638,30 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(appender, "RETRY_LOG_EVERY_S", 0.0)
 
 
+async def test_a_run_whose_session_is_gone_when_it_begins_ends_quietly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with exchange(tmp_path, claim_at_once=False) as chat:
+        gate = chat.store.gates["sessions.get"] = asyncio.Event()
+        accepted = await chat.send()
+        await until_called(chat, "sessions.get")
+        assert await chat.store.inner.of(ANNA).sessions.forget(accepted["session_id"], now=chat.now)
+        gate.set()
+        with caplog.at_level(logging.INFO):
+            await chat.settle()
+        assert chat.done(accepted["run_id"])["reason"] == "cancelled"
+        assert chat.model.requests == []
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+    [ended] = [vars(record) for record in caplog.records if record.message == "run ended"]
+    assert (ended["reason"], ended["code"]) == ("cancelled", None)
+
+
+async def until_called(chat: Exchange, verb: str) -> None:
+    async with asyncio.timeout(5):
+        while verb not in chat.store.calls:
+            await asyncio.sleep(0.001)
+
+
 async def test_a_log_that_kept_what_it_seemed_to_refuse_still_ends_the_answer(
     chat: Exchange, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
