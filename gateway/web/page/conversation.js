@@ -73,8 +73,7 @@ export class Conversation {
 
   /** Returns false, and sends nothing, while it is not known yet which conversation this becomes. */
   send(content) {
-    const isSending = this.#turns.some((turn) => turn.run?.state === "sending");
-    if (this.#sessionId === null && isSending) return false;
+    if (this.#isBeginning) return false;
     if (this.#sessionId === null && !this.#turns.length) this.#box.replaceChildren();
     const run = this.#client.send({ content, sessionId: this.#sessionId ?? undefined, ifBusy: "queue" });
     this.#attach(this.#begin(content), run);
@@ -82,12 +81,19 @@ export class Conversation {
     return true;
   }
 
+  /** Whether its first message is on its way: it is not known yet which conversation this becomes. */
+  get #isBeginning() {
+    return this.#sessionId === null && this.#turns.some((turn) => turn.run?.state === "sending");
+  }
+
   /** Stop the answer that is being written. */
   stop() {
     const live = this.#turns.find((turn) => turn.isLive);
     if (!live) return;
     this.#client.cancel(live.run);
-    if (live.isLive) live.reply.paint();
+    if (!live.isLive) return;
+    live.reply.paint();
+    live.update();
   }
 
   // What is shown
@@ -118,12 +124,23 @@ export class Conversation {
   }
 
   #again(turn) {
-    this.#attach(turn, this.#client.regenerate(turn.messageId, { sessionId: this.#sessionId }));
+    const run = this.#retry(turn) ?? this.#client.regenerate(turn.messageId, { sessionId: this.#sessionId });
+    this.#attach(turn, run);
   }
 
   #resend(turn) {
+    if (this.#isBeginning) return;
     this.#drop(turn);
-    this.send(turn.content);
+    const run = this.#retry(turn);
+    if (!run) return void this.send(turn.content);
+    if (run.sessionId === this.#sessionId) return this.#attach(this.#begin(turn.content), run);
+    void this.open(null); // it may have begun another conversation, and would show itself there
+    this.#heard.session(null);
+  }
+
+  /** What was refused and may be stored all the same is asked for by its own id; `null` if that is not so. */
+  #retry({ refused }) {
+    return refused?.uncertain ? this.#client.retry(refused) : null;
   }
 
   #edit(turn) {

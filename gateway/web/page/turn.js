@@ -12,6 +12,8 @@ export class Turn {
   /** The id of the user's message, once the server has given it one; of a stored one also its run's. */
   messageId = null;
   runId = null;
+  /** The run that was asked for last, if that was refused. */
+  refused = null;
   #said = null;
   #status = make("p", { className: "said-status", role: "status" });
   #actions;
@@ -65,6 +67,7 @@ export class Turn {
   /** Show a run that answers this turn. */
   attach(run) {
     if (this.run === run) return;
+    this.refused = null;
     this.#before = this.reply?.shown ?? null;
     (this.reply ?? this.#makeReply()).attach(run);
     this.update();
@@ -79,7 +82,7 @@ export class Turn {
     this.element.classList.toggle("sending", isUnsent && run.state === "sending");
     this.reply.element.hidden = isUnsent && !run.end;
     this.#status.replaceChildren();
-    if (isUnsent && run.state === "sending") this.#status.textContent = "Sending…";
+    if (run.state === "sending") this.#status.textContent = sendingText(run);
     if (!run.runId && run.error) this.#refused(run);
     else if (run.end && !run.text && saysSomething(this.#before)) this.#keep(run);
   }
@@ -93,11 +96,12 @@ export class Turn {
   }
 
   #refused(run) {
+    this.refused = run;
     const what = run.kind === "send" ? "Not sent" : "Not answered again";
     this.#status.append(make("span", { className: "label error" }, `${what}: ${run.error.message}`));
     if (run.kind === "send") {
       const { resend, edit } = this.#actions;
-      const [act, name] = run.error.retryable ? [resend, "Send again"] : [edit, "Edit"];
+      const [act, name] = run.error.retryable || run.uncertain ? [resend, "Send again"] : [edit, "Edit"];
       this.#status.append(button("quiet-button", () => act(this), name));
     } else if (this.#before) {
       this.reply.show(this.#before); // it is still the answer
@@ -121,3 +125,10 @@ export class Turn {
 }
 
 const saysSomething = (answer) => Boolean(answer?.text ?? answer?.content);
+
+/** What is said of a run until it is accepted. */
+function sendingText({ kind, refusal, cancelling }) {
+  if (refusal && !cancelling) return `Sending again… ${refusal.message}`;
+  if (kind !== "send") return ""; // its answer says it
+  return cancelling ? "Stopping…" : "Sending…";
+}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 from playwright.sync_api import Route, WebSocketRoute, expect
@@ -167,6 +168,138 @@ def test_a_reload_before_a_message_is_acknowledged_sends_it_once(
     assert len(sent) == 2
     assert sent[0] == sent[1]
     assert chat.page.evaluate("sessionStorage.length") == 0
+
+
+class Refusing:
+    """Has the server carry out commands, and the page told that it could not.
+
+    Attributes:
+        sent: the commands of these types, as they came.
+        code: what the page is told, as long as there is any.
+    """
+
+    def __init__(
+        self, chat: ChatPage, commands: tuple[str, ...], code: str, *, retryable: bool
+    ) -> None:
+        self.sent: list[dict[str, object]] = []
+        self.code: str | None = code
+        self._commands = commands
+        self._retryable = retryable
+        chat.page.route_web_socket(re.compile("/v1/ws"), self._carry)
+        chat.page.reload()
+        chat.wait_until_connected()
+
+    def _carry(self, socket: WebSocketRoute) -> None:
+        upstream = socket.connect_to_server()
+
+        def forward(message: str | bytes) -> None:
+            command = json.loads(message)
+            if command["type"] in self._commands:
+                self.sent.append(command)
+            upstream.send(message)
+
+        def back(message: str | bytes) -> None:
+            frame = json.loads(message)
+            if self.code and self.sent and frame["type"] == "accepted":
+                error = {"type": "error", "id": frame["id"], "code": self.code}
+                told = {"message": "Not just now.", "retryable": self._retryable}
+                socket.send(json.dumps(error | told))
+            elif not (self.code and self.sent and frame["type"] == "events"):
+                socket.send(message)
+
+        socket.on_message(forward)
+        upstream.on_message(back)
+
+
+def test_a_message_whose_storing_is_in_doubt_is_sent_again_and_stored_once(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    chat = open_page(start_server(scripted_pace="5"))
+    refusing = Refusing(chat, ("send",), "storage.unavailable", retryable=True)
+    sending_again = chat.page.get_by_text("Sending again… Not just now.")
+    chat.say("echo once")
+    expect(sending_again).to_be_visible()
+    refusing.code = None
+    expect(chat.texts).to_have_text(["once"])
+    chat.wait_until_idle()
+    first, *more = refusing.sent
+    assert more
+    assert all(command == first for command in more)
+
+    refusing.code = "storage.unavailable"
+    chat.say(LONG)
+    expect(sending_again).to_be_visible()
+    chat.page.keyboard.press("Escape")
+    expect(sending_again).to_be_hidden()
+    expect(chat.page.locator(".said-status", has_text="Stopping…")).to_be_visible()
+    refusing.code = None
+    expect(chat.page.locator(".label:visible")).to_have_text("Stopped", timeout=ANSWER_MS)
+    chat.page.reload()
+    expect(chat.texts).to_have_count(2)
+    expect(chat.said).to_have_text(["echo once", LONG])
+    expect(chat.sessions).to_have_text(["echo once"])
+
+
+def test_what_may_be_stored_is_asked_for_again_by_its_own_id(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    chat = open_page(start_server(scripted_pace="0"))
+    refusing = Refusing(chat, ("send", "regenerate"), "internal", retryable=False)
+    chat.say("echo one")
+    send_again = chat.page.get_by_role("button", name="Send again")
+    send_again.click()
+    expect(send_again).to_be_visible()
+    refusing.code = None
+    send_again.click()
+    expect(chat.texts).to_have_text(["one"])
+    expect(chat.sessions).to_have_text(["echo one"])
+
+    refusing.code = "internal"
+    answer_again = chat.page.get_by_role("button", name="Answer again")
+    answer_again.click()
+    refused = chat.page.get_by_text("Not answered again: Not just now.")
+    expect(refused).to_be_visible()
+    refusing.code = None
+    answer_again.click()
+    expect(refused).to_be_hidden()
+    expect(chat.texts).to_have_text(["one"])
+    answer_again.click()
+    chat.wait_until_idle()
+    expect(chat.said).to_have_text(["echo one"])
+    ids = [command["id"] for command in refusing.sent]
+    assert [ids.index(each) for each in ids] == [0, 0, 0, 3, 3, 5]
+
+
+def test_what_one_user_has_left_unsent_the_next_one_may_edit_and_does_not_send(
+    start_server: StartServer, open_page: OpenPage
+) -> None:
+    server = start_server(scripted_pace="0")
+    chat = open_page(server)
+    sockets: list[WebSocketRoute] = []
+    is_cut_off = False
+
+    def carry(socket: WebSocketRoute) -> None:
+        sockets.append(socket)
+        if not is_cut_off:
+            socket.connect_to_server()
+
+    chat.page.route_web_socket(re.compile("/v1/ws"), carry)
+    chat.page.reload()
+    chat.wait_until_connected()
+    is_cut_off = True
+    sockets[0].close(code=1012, reason="cut")
+    chat.say("echo mine")
+    expect(chat.page.get_by_text("Sending…")).to_be_visible()
+
+    other = {"token": server.token("other"), "expires_at": int((time.time() + 600) * 1e3)}
+    chat.page.route(re.compile("/v1/demo/token"), lambda route: route.fulfill(json=other))
+    is_cut_off = False
+    chat.page.reload()
+    chat.wait_until_connected()
+    expect(chat.page.get_by_text("Not sent: The user has changed.")).to_be_visible()
+    chat.page.get_by_role("button", name="Edit", exact=True).click()
+    expect(chat.field).to_have_value("echo mine")
+    expect(chat.sessions).to_have_count(0)
 
 
 def test_a_cut_in_the_middle_shows_no_seam(start_server: StartServer, open_page: OpenPage) -> None:
