@@ -10,7 +10,13 @@ of an answer nothing but the status and the name of the error is needed.
 import asyncio
 import ssl
 import time
-from asyncio import IncompleteReadError, LimitOverrunError, StreamReader, StreamWriter
+from asyncio import (
+    IncompleteReadError,
+    LimitOverrunError,
+    StreamReader,
+    StreamReaderProtocol,
+    StreamWriter,
+)
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -139,11 +145,29 @@ class ConnectionsApi:
     async def _connect(self) -> "_Connection":
         if self._secure and self._tls is None:
             self._tls = await asyncio.to_thread(shared_tls)
+        loop = asyncio.get_running_loop()
+        reader = StreamReader(limit=_HEAD_BYTES, loop=loop)
+        protocol = _Counting(reader, loop=loop)
         async with asyncio.timeout(CONNECT_S):
-            reader, writer = await asyncio.open_connection(
-                self._host, self._port, ssl=self._tls, limit=_HEAD_BYTES
+            transport, _ = await loop.create_connection(
+                lambda: protocol, self._host, self._port, ssl=self._tls
             )
-        return _Connection(reader, writer)
+        return _Connection(reader, StreamWriter(transport, protocol, reader, loop), protocol)
+
+
+class _Counting(StreamReaderProtocol):
+    """What feeds a connection's reader.
+
+    Attributes:
+        received: how many bytes have come so far, whether they were read or not.
+    """
+
+    received = 0
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol.data_received`."""
+        self.received += len(data)
+        super().data_received(data)
 
 
 class _Connection:
@@ -153,18 +177,24 @@ class _Connection:
         is_whole: whether the last answer was read to its end, so that another request may follow.
     """
 
-    __slots__ = ("_last_used", "_reader", "_writer", "is_whole")
+    __slots__ = ("_counting", "_last_used", "_read", "_reader", "_writer", "is_whole")
 
-    def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
+    def __init__(self, reader: StreamReader, writer: StreamWriter, counting: _Counting) -> None:
         self._reader = reader
         self._writer = writer
+        self._counting = counting
+        self._read = 0
         self._last_used = 0.0
         self.is_whole = False
 
     def is_fit(self) -> bool:
-        """Whether nothing is known against using it again."""
+        """Whether nothing is known against using it again.
+
+        What came unasked, such as a 408 before a goodbye, would be taken for the answer to the next request.
+        """
         idle_s = time.monotonic() - self._last_used
-        return idle_s < IDLE_S and not (self._reader.at_eof() or self._writer.is_closing())
+        is_open = not (self._reader.at_eof() or self._writer.is_closing())
+        return idle_s < IDLE_S and is_open and self._counting.received == self._read
 
     async def exchange(self, request: bytes) -> Answer:
         """Send a request and return what its answer says.
@@ -188,8 +218,9 @@ class _Connection:
         self._writer.transport.abort()
 
     async def _head(self) -> tuple[int, dict[str, str]]:
-        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        first, *lines = head.rstrip().split("\r\n")
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        self._read += len(head)
+        first, *lines = head.decode("latin-1").rstrip().split("\r\n")
         version, status, *_ = first.split(" ", 2)
         if version != "HTTP/1.1":
             raise ValueError("not HTTP/1.1")
@@ -202,7 +233,7 @@ class _Connection:
         if not length.isdecimal() or int(length) > _BODY_BYTES:
             return False
         try:
-            await self._reader.readexactly(int(length))
+            self._read += len(await self._reader.readexactly(int(length)))
         except (IncompleteReadError, OSError):
             return False  # the status is known, and that is what matters
         return "close" not in headers.get("connection", "").lower()

@@ -5,7 +5,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -157,6 +157,51 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_again(
         await api.post("c1", b"x")
         await api.post("c1", b"x")
         assert server.connections == 2
+
+
+FAREWELL = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class FarewellServer(RawServer):
+    """Answers one request of each connection; to the first it says more, with the answer or when asked to."""
+
+    def __init__(self, *, beside: bool, ends: bool) -> None:
+        super().__init__()
+        self.answer = OK + FAREWELL if beside else OK
+        self.farewell = b"" if beside else FAREWELL
+        self.ends = ends
+        self.idle = asyncio.Event()
+        self.serving: list[asyncio.Task[None] | None] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.serving.append(asyncio.current_task())
+        with suppress(OSError, EOFError):
+            await reader.readuntil(b"\r\n\r\nx")
+            writer.write(self.answer)
+            await self.idle.wait()
+            writer.write(self.farewell)
+            if self.ends:
+                writer.write_eof()
+            self.answer, self.farewell = OK, b""
+            await reader.read()
+        writer.close()
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["and ends", "and stays"])
+@pytest.mark.parametrize("beside", [True, False], ids=["with the answer", "while idle"])
+async def test_what_a_connection_says_unasked_is_no_answer(beside: bool, ends: bool) -> None:
+    server = FarewellServer(beside=beside, ends=ends)
+    async with asking(server) as api, asyncio.timeout(10):
+        assert await api.post("c1", b"x") == Answer(status=200)
+        server.idle.set()
+        (kept,) = api._idle
+        while kept._counting.received < len(OK + FAREWELL):
+            await asyncio.sleep(0)
+        assert await api.post("c1", b"x") == Answer(status=200)
+        assert server.connections == 2
+        await api.aclose()
+        await asyncio.gather(*filter(None, server.serving))
 
 
 async def test_nobody_listens() -> None:
