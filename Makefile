@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := $(VENV)/.run-ready
+SDK    := $(VENV)/.sdk-ready
 DEV    := $(VENV)/.dev-ready
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test chaos scenarios check format lint types contracts generate bench lock deploy aws-local clean
+.PHONY: help install serve test chaos scenarios check format lint types contracts generate bench lock layer deploy aws-local clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -24,11 +25,17 @@ $(RUN): $(BIN)/python requirements.txt pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
+# What the layer holds has the SDK of AWS, at the same versions as elsewhere.
+$(SDK): $(RUN) layers/common/requirements.txt
+	@echo "Installing the SDK of AWS into $(VENV)"
+	@$(PIP) --require-hashes --no-deps -r layers/common/requirements.txt
+	@touch $@
+
 $(DEV): $(BIN)/python requirements-dev.txt pyproject.toml
 	@echo "Installing what tests and checks need into $(VENV)"
 	@$(PIP) --require-hashes -r requirements-dev.txt
 	@$(PIP) --no-deps --no-build-isolation --no-index -e .
-	@touch $@ $(RUN)
+	@touch $(RUN) $(SDK) $@
 
 serve: $(RUN) ## start the gateway on loopback and print the URL of the demo page
 	@exec $(BIN)/makoto serve
@@ -82,17 +89,18 @@ lock: ## resolve the requirement files again (needs uv)
 	    tests/engines/requirements-$$engine.in -o tests/engines/requirements-$$engine.txt || exit 1; \
 	done
 
-ENV ?= dev
-SAM  = $(or $(wildcard $(VENV)/engines/sam/bin/sam),sam)
+layer: $(SDK) ## build, publish, roll back or prune the Lambda layer: make layer ARGS="rollback --env prod"
+	@exec $(MAKOTO) layer $(or $(ARGS),--help)
 
-# The layer is built for what infra/samconfig.toml deploys. On the command line it would reach the build alone.
-deploy: $(BIN)/python ## deploy to AWS with your credentials: make deploy ENV=dev|staging|prod (docs/aws.md)
-	@$(if $(findstring command,$(origin RUNTIME) $(origin ARCHITECTURE)),echo "say Runtime and Architecture in infra/samconfig.toml" >&2; exit 1)
-	built_for=$$($(BIN)/python layers/built_for.py $(ENV)) && \
-	  env $$built_for PYTHON=$(abspath $(BIN))/python SAM_CLI_TELEMETRY=0 \
-	  $(SAM) build --template infra/template.yaml --build-dir build/aws/$(ENV)
-	SAM_CLI_TELEMETRY=0 $(SAM) deploy --template-file build/aws/$(ENV)/template.yaml \
-	  --config-file $(CURDIR)/infra/samconfig.toml --config-env $(ENV) $(CONFIRM)
+ENV    ?= dev
+SAM     = $(or $(wildcard $(VENV)/engines/sam/bin/sam),sam)
+MAKOTO  = $(BIN)/makoto
+
+# On its command line SAM takes all parameters or none: those of samconfig.toml are handed over with the layer's.
+deploy: $(SDK) ## deploy to AWS with your credentials: make deploy ENV=dev|staging|prod (docs/aws.md)
+	parameters=$$($(MAKOTO) layer publish --env $(ENV) --overrides) && eval "set -- $$parameters" && \
+	  SAM_CLI_TELEMETRY=0 $(SAM) deploy --template-file infra/template.yaml \
+	  --config-file $(CURDIR)/infra/samconfig.toml --config-env $(ENV) $(CONFIRM) --parameter-overrides "$$@"
 
 aws-local: $(DEV) ## deploy the same template into an emulator on this machine, to talk to
 	@sh tests/install-engines.sh $(VENV)/engines

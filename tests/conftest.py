@@ -2,11 +2,15 @@
 
 import logging
 import os
+import platform
+import sys
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
+from layers import publishing
+from layers.archive import Archive
 from tests.engines import processes
 from tests.engines.processes import Engine
 
@@ -58,3 +62,13 @@ def s3rver() -> Iterator[Engine]:
 def ministack() -> Iterator[Engine]:
     with processes.ministack() as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """The layer, built for this machine's Python: the first test that asks for it takes half a minute."""
+    return publishing.build(
+        runtime=f"python{sys.version_info.major}.{sys.version_info.minor}",
+        architecture={"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()],
+        path=tmp_path_factory.mktemp("layer") / "common.zip",
+    ).archive

@@ -8,5 +8,6 @@
     replay           play a recording to any client (recording: how one is kept)
     page             serve the demo page alone
     emulate          API Gateway for anyone's handlers
+    layer            build, publish, roll back and prune the Lambda layer
     failure, ports   how a command fails, and how a port is typed
 """

@@ -8,13 +8,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from gateway.cli import chat, emulate, page, replay, serve, token
+from gateway.cli import chat, emulate, layer, page, replay, serve, token
 from gateway.cli.failure import INTERRUPTED, CommandFailedError, WrongUsageError
 from gateway.identity.errors import LocalKeyError
 from gateway.settings import SettingsError
 from storage.errors import UnusableDataError
 
-COMMANDS = (serve, chat, token, replay, page, emulate)
+COMMANDS = (serve, chat, token, replay, page, emulate, layer)
 
 
 def make_parser() -> argparse.ArgumentParser:

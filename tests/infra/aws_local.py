@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from layers.archive import Archive
 from tests.engines.processes import Engine, ministack
 from tests.gateway.identity.user_pools import make_user_pool
-from tests.infra.deployment import ROOT, Deployment, build, deploy
+from tests.infra.deployment import Deployment, build, deploy
 
 MAKOTO = Path(sys.executable).with_name("makoto")
 PAGE_PORT = int(os.environ.get("PAGE_PORT", "8766"))
@@ -34,7 +35,7 @@ def main() -> int:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aws-local-")))
             print("Building the layer (half a minute) ...", flush=True)
-            built = build(ROOT / "build" / "aws" / "local")
+            built = build()
             engine = stack.enter_context(ministack())
             print("Deploying infra/template.yaml into MiniStack (half a minute) ...", flush=True)
             deployed = asyncio.run(deployment(engine, built))
@@ -49,7 +50,7 @@ def main() -> int:
     return 0
 
 
-async def deployment(engine: Engine, built: Path) -> Deployment:
+async def deployment(engine: Engine, built: Archive) -> Deployment:
     """Deploy for a user pool of the same engine."""
     pool = await make_user_pool(engine, "default")
     return await deploy(engine, built, pool, parameters={"AllowedOrigins": PAGE})

@@ -2,20 +2,14 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from layers.archive import Archive
 from tests.engines import processes
 from tests.engines.processes import Engine
 from tests.gateway.identity.user_pools import make_user_pool
-from tests.infra.deployment import Deployment, build, deploy
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the built template and layer, for this machine's Python."""
-    return build(tmp_path_factory.mktemp("sam"))
+from tests.infra.deployment import Deployment, deploy
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +20,7 @@ def page_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def deployed(built: Path, page_port: int) -> Iterator[Deployment]:
+def deployed(built: Archive, page_port: int) -> Iterator[Deployment]:
     """The whole on an engine of its own that holds functions to their roles; the scripted model answers."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("MAKOTO_")]:
@@ -35,7 +29,7 @@ def deployed(built: Path, page_port: int) -> Iterator[Deployment]:
             yield asyncio.run(_deployed(engine, built, f"http://127.0.0.1:{page_port}"))
 
 
-async def _deployed(engine: Engine, built: Path, page: str) -> Deployment:
+async def _deployed(engine: Engine, built: Archive, page: str) -> Deployment:
     pool = await make_user_pool(engine, "acme")
     deployment = await deploy(engine, built, pool, parameters={"AllowedOrigins": page})
     async with deployment.client("s3") as s3:

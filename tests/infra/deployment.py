@@ -1,4 +1,4 @@
-"""The real template, built and deployed by the real SAM CLI, into MiniStack.
+"""The real template and layer, published by our tool and deployed by the real SAM CLI, into MiniStack.
 
 It takes the raw template, runs the functions with its own interpreter, and its URLs are not those of AWS:
 what it cannot show is listed in docs/aws.md.
@@ -6,10 +6,11 @@ what it cannot show is listed in docs/aws.md.
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ import orjson
 import pytest
 from aiobotocore.session import get_session
 
+from layers import aws, publishing
+from layers.archive import Archive
+from layers.samconfig import Target
 from tests.engines.processes import ENGINES, Engine
 from tests.gateway.identity.user_pools import REGION, UserPool
 
@@ -73,17 +77,15 @@ def engine_client(engine: Engine, service: str) -> AbstractAsyncContextManager[A
     return client
 
 
-def build(folder: Path, *, runtime: str = RUNTIME, architecture: str = ARCHITECTURE) -> Path:
-    """Build what the template names, and return the folder with the built template."""
-    environment = {"RUNTIME": runtime, "ARCHITECTURE": architecture, "PYTHON": sys.executable}
-    sam("build", "--template", str(TEMPLATE), "--build-dir", str(folder), environment=environment)
-    return folder
+def build(path: Path | None = None) -> Archive:
+    """Build the layer for this machine's Python, into a zip."""
+    return publishing.build(runtime=RUNTIME, architecture=ARCHITECTURE, path=path).archive
 
 
 async def deploy(
-    engine: Engine, built: Path, pool: UserPool, *, parameters: Mapping[str, str] | None = None
+    engine: Engine, built: Archive, pool: UserPool, *, parameters: Mapping[str, str] | None = None
 ) -> Deployment:
-    """Deploy a built template, and tell it where its own sockets are: on AWS it knows that."""
+    """Publish a layer, deploy with it, and tell the stack where its own sockets are: on AWS it knows that."""
     given = {
         "Env": ENV,
         "Architecture": ARCHITECTURE,
@@ -91,17 +93,16 @@ async def deploy(
         "Issuers": issuers(pool),
         **(parameters or {}),
     }
-    overrides = [f"{name}={_quoted(value)}" for name, value in given.items()]
+    target = target_with(*(f"{name}={_quoted(value)}" for name, value in given.items()))
+    with sdk_for(engine), aws.clients(target) as (functions, _):
+        version, _ = publishing.publish(functions, target, built)
+    given["CommonLayerArn"] = version.arn
     sam(
-        *("deploy", "--template-file", str(built / "template.yaml"), "--stack-name", STACK),
+        *("deploy", "--template-file", str(TEMPLATE), "--stack-name", STACK),
         *("--resolve-s3", "--no-confirm-changeset", "--no-progressbar"),
         *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"),
-        *("--parameter-overrides", *overrides),
-        environment={
-            "AWS_ENDPOINT_URL": engine.url,
-            "AWS_DEFAULT_REGION": REGION,
-            **{name.upper(): value for name, value in _CREDENTIALS.items()},
-        },
+        *("--parameter-overrides", *shlex.split(publishing.overrides(target, version, None))),
+        environment=told_to_sdk(engine),
     )
     async with engine_client(engine, "cloudformation") as cloudformation:
         first = Deployment(engine=engine, outputs=await _outputs(cloudformation), pool=pool)
@@ -142,6 +143,30 @@ async def _allow(origins: list[str], deployed: Deployment) -> None:
         await functions.update_function_configuration(
             FunctionName=name, Environment={"Variables": variables}
         )
+
+
+def target_with(*overrides: str) -> Target:
+    """Return what samconfig.toml would say of this stack, whose functions run on this machine's Python."""
+    runtime = "python3.13"  # of the template; MiniStack does not heed it
+    return Target(stack=STACK, runtime=runtime, architecture=ARCHITECTURE, overrides=overrides)
+
+
+def told_to_sdk(engine: Engine) -> dict[str, str]:
+    """Return the variables by which any SDK finds an engine instead of AWS."""
+    return {
+        "AWS_ENDPOINT_URL": engine.url,
+        "AWS_DEFAULT_REGION": REGION,
+        **{name.upper(): value for name, value in _CREDENTIALS.items()},
+    }
+
+
+@contextmanager
+def sdk_for(engine: Engine) -> Iterator[None]:
+    """Have the SDK in this process find an engine instead of AWS."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in told_to_sdk(engine).items():
+            patch.setenv(name, value)
+        yield
 
 
 def issuers(pool: UserPool) -> str:

@@ -17,7 +17,6 @@ from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 template = yaml_parse(open(sys.argv[1]).read())
-template["Resources"]["CommonLayer"]["Properties"]["ContentUri"] = "s3://bucket/layer"
 json.dump(transform(template, {}, SimpleNamespace(load=dict)), sys.stdout)
 """
 

@@ -18,7 +18,7 @@ from gateway.settings import SettingsError
 from storage.errors import UnusableDataError
 
 RUN = "from gateway.cli.main import run; run()"
-NAMES = ["serve", "chat", "token", "replay", "page", "emulate"]
+NAMES = ["serve", "chat", "token", "replay", "page", "emulate", "layer"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,8 @@
-"""The layer as `sam build` makes it: what is in it works alone, and is no larger than it must be."""
+"""What is in the layer: the same wherever it is built, and no more than it needs."""
 
 import importlib.util
-import io
-import os
 import re
 import subprocess
-import sys
 import sysconfig
 import venv
 import zipfile
@@ -13,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from layers import contents
+from layers.archive import Archive
+from layers.contents import SERVICES, fill
+from layers.errors import LayerError
 from tests.infra.deployment import ARCHITECTURE, ROOT, RUNTIME
 
 pytestmark = [
@@ -29,60 +30,32 @@ SOURCES_MAX = 65 * MB
 AARCH64 = 183
 """`EM_AARCH64` of the ELF header, after https://refspecs.linuxfoundation.org/elf/."""
 
-HANDLERS = ("connect", "disconnect", "http", "message", "reply", "seal")
-SERVICES = ("dynamodb", "s3")
 
-IMPORT_ALL = f"""
-import importlib, sys
-sys.path.insert(0, sys.argv[1])
-for name in {HANDLERS}:
-    importlib.import_module("gateway.hosts.aws." + name)
-import aiobotocore.session, gateway, openai, storage.blobs.s3, streaming.models.openai
-from botocore.session import get_session
-for service in {SERVICES}:
-    get_session().create_client(service, region_name="eu-central-1")
-for module in list(sys.modules.values()):
-    place = getattr(module, "__file__", None)
-    if place and not place.startswith((sys.argv[1], sys.base_prefix)):
-        print(module.__name__, place)
-print(len(sys.modules) > 500, gateway.__file__)
+FILL = """
+import sys
+from pathlib import Path
+from layers.contents import fill
+fill(Path(sys.argv[1]), runtime=sys.argv[2], architecture=sys.argv[3])
 """
 
 
 @pytest.fixture(scope="module")
-def layer(built: Path) -> Path:
-    return built / "CommonLayer" / "python"
+def layer(built: Archive, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(built.path) as packed:
+        packed.extractall(folder)
+    return folder / "python"
 
 
 def files(layer: Path) -> list[Path]:
     return [path for path in layer.rglob("*") if path.is_file()]
 
 
-def test_every_handler_finds_all_it_imports_in_the_layer(layer: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", IMPORT_ALL, layer],  # no site-packages
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd="/",
-        env={},
-    )
-    expected = f"True {layer}/gateway/__init__.py\n"
-    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
-
-
-def test_the_layer_is_small(layer: Path) -> None:
-    sizes = {path: path.stat().st_size for path in files(layer)}
-    sources = sum(size for path, size in sizes.items() if path.suffix != ".pyc")
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
-        for path in sizes:
-            packed.write(path, path.relative_to(layer))
-    zipped = len(archive.getvalue())
-    figures = f"{sources=:,} {sum(sizes.values())=:,} {zipped=:,}"
-    assert sources < SOURCES_MAX, figures
-    assert sum(sizes.values()) < UNZIPPED_MAX, figures
-    assert zipped < ZIPPED_MAX, figures
+def test_the_layer_is_small(layer: Path, built: Archive) -> None:
+    sources = sum(path.stat().st_size for path in files(layer) if path.suffix != ".pyc")
+    assert sources < SOURCES_MAX, (sources, built)
+    assert built.unzipped < UNZIPPED_MAX, (sources, built)
+    assert built.zipped < ZIPPED_MAX, (sources, built)
 
 
 def test_what_no_function_runs_is_left_out(layer: Path) -> None:
@@ -108,9 +81,10 @@ def test_the_same_sources_make_the_same_layer(layer: Path, tmp_path: Path) -> No
     """Wherever it is built. Else each deployment would publish a layer that has not changed."""
     elsewhere = tmp_path / "elsewhere"
     python = another_python(tmp_path / "machine")
-    make(elsewhere, runtime=RUNTIME, architecture=ARCHITECTURE, python=python)
-    again = elsewhere / "python"
-    mine, theirs = needs(layer), needs(again)
+    subprocess.run(
+        [python, "-c", FILL, elsewhere, RUNTIME, ARCHITECTURE], cwd=ROOT, check=True, timeout=300
+    )
+    mine, theirs = needs(layer), needs(elsewhere / "python")
     assert len(mine) > 1000
     assert set(mine) == set(theirs)
     assert [path for path, body in mine.items() if theirs[path] != body] == []
@@ -118,13 +92,41 @@ def test_the_same_sources_make_the_same_layer(layer: Path, tmp_path: Path) -> No
 
 def test_the_layer_for_aws_is_of_its_processor_and_python(tmp_path: Path) -> None:
     """It is made of wheels, wherever it is made."""
-    make(tmp_path, runtime="python3.13", architecture="arm64")
-    compiled = list((tmp_path / "python").rglob("*.so"))
+    fill(tmp_path / "layer", runtime="python3.13", architecture="arm64")
+    compiled = list((tmp_path / "layer" / "python").rglob("*.so"))
     assert len(compiled) > 15
     for library in compiled:
         header = library.read_bytes()[:20]
         assert (header[:4], int.from_bytes(header[18:20], "little")) == (b"\x7fELF", AARCH64)
         assert re.search(r"\.(cpython-313-aarch64-linux-gnu|abi3)\.so$", library.name), library
+
+
+def test_a_layer_without_its_python_at_hand_is_not_compiled_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(contents, "_install", fake_install)
+    assert not fill(tmp_path / "3.99", runtime="python3.99", architecture="arm64")
+    assert list(tmp_path.rglob("*.pyc")) == []
+    assert fill(tmp_path / "here", runtime=RUNTIME, architecture=ARCHITECTURE)
+    assert list(tmp_path.rglob("*.pyc")) != []
+
+
+def fake_install(place: Path, *, runtime: str, architecture: str) -> None:
+    (place / "botocore" / "data").mkdir(parents=True)
+
+
+def test_what_pip_cannot_get_is_no_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = tmp_path / "requirements.txt"
+    wanted.write_text("makoto-needs-this==1 --hash=sha256:" + 64 * "0" + "\n")
+    monkeypatch.setattr(contents, "REQUIREMENTS", wanted)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(LayerError, match="pip cannot get"):
+        fill(tmp_path / "layer", runtime="python3.13", architecture="arm64")
+
+
+def test_a_processor_that_lambda_has_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LayerError, match="'riscv64' is no architecture"):
+        fill(tmp_path / "layer", runtime="python3.13", architecture="riscv64")
 
 
 def another_python(folder: Path) -> Path:
@@ -133,21 +135,6 @@ def another_python(folder: Path) -> Path:
     (packages,) = folder.glob("lib/*/site-packages")
     (packages / "pip.pth").write_text(sysconfig.get_path("purelib"))
     return folder / "bin" / "python"
-
-
-def make(
-    folder: Path, *, runtime: str, architecture: str, python: Path = Path(sys.executable)
-) -> None:
-    """Do what `sam build` does."""
-    given = {"ARTIFACTS_DIR": str(folder), "PYTHON": str(python)}
-    given |= {"RUNTIME": runtime, "ARCHITECTURE": architecture}
-    subprocess.run(
-        ["make", "-s", "-f", "layers/common/Makefile", "build-CommonLayer"],
-        cwd=ROOT,
-        env={**os.environ, **given},
-        check=True,
-        timeout=300,
-    )
 
 
 def needs(layer: Path) -> dict[Path, bytes]:
