@@ -23,22 +23,29 @@ export class Composer {
       this.focus();
     });
     document.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || event.defaultPrevented || event.isComposing) return;
+      if (event.key !== "Escape" || event.defaultPrevented || isComposing(event)) return;
       if (this.#isLive && !document.querySelector("dialog[open]")) onStop();
     });
+    addEventListener("resize", () => this.#fit());
     this.#fit();
   }
 
   /** An answer is under way, or not any more. */
   setLive(isLive) {
     this.#isLive = isLive;
-    if (!isLive && document.activeElement === this.#stop) this.#field.focus();
+    if (!isLive && document.activeElement === this.#stop) this.catchFocus();
     this.#stop.hidden = !isLive;
   }
 
   /** Not where it would bring up a keyboard that covers the conversation. */
   focus() {
     if (matchMedia("(hover: hover)").matches) this.#field.focus();
+  }
+
+  /** Have the focus somewhere when what had it is gone: here, or on the conversation. */
+  catchFocus() {
+    this.focus();
+    if (document.activeElement !== this.#field) byId("transcript").focus({ preventScroll: true });
   }
 
   /** Have a text that was not sent in the field again, before what is being written there. */
@@ -49,8 +56,7 @@ export class Composer {
   }
 
   #key(event) {
-    // The Enter that ends an input method's composition: Safari reports it after the end, as key 229.
-    if (event.isComposing || event.keyCode === 229) return;
+    if (isComposing(event)) return;
     if (event.key !== "Enter" || event.shiftKey || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     this.#submit();
@@ -69,4 +75,9 @@ export class Composer {
     this.#field.style.height = "auto";
     this.#field.style.height = `${this.#field.scrollHeight}px`;
   }
+}
+
+/** A key for the input method, as the Enter that ends a composition: Safari reports that afterwards, as 229. */
+function isComposing(event) {
+  return event.isComposing || event.keyCode === 229;
 }

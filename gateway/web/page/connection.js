@@ -1,5 +1,6 @@
 /** What the connection is doing: a line in the panel, a dot on narrow screens, a notice if it matters. */
 
+import { announce } from "./announcer.js";
 import { byId } from "./elements.js";
 
 const TEXTS = {
@@ -16,6 +17,7 @@ export function showConnection(client) {
   const notice = byId("notice");
   const [text, button] = notice.children;
   let timer;
+  let said = null; // a notice is read out once, without its countdown
 
   button.addEventListener("click", () => {
     if (client.state === "waiting") client.wake();
@@ -26,26 +28,35 @@ export function showConnection(client) {
     byId("connection").textContent = TEXTS[state];
     for (const id of ["connection", "dot"]) byId(id).dataset.state = state;
     clearTimeout(timer);
-    if (state === "ready") notice.hidden = true;
-    if (state === "stopped") tell(`Disconnected. ${error.message}`, "Connect again");
+    if (state === "ready") hide();
+    if (state === "stopped") tell(`Disconnected. ${error.message}`, "", "Connect again");
     if (state === "waiting") {
       const until = performance.now() + retryIn;
       const isSaid = error && !error.code.startsWith("client."); // by the server, not found here
-      const why = isSaid ? `${error.message} What` : "Connection lost; what";
+      const why = isSaid ? `${error.message} What you write is kept.` : "Connection lost; what you write is kept.";
       timer = setTimeout(() => count(until, why), Math.min(NOTICE_AFTER, retryIn));
     }
   }
 
   function count(until, why) {
     const seconds = Math.max(1, Math.ceil((until - performance.now()) / 1_000));
-    tell(`${why} you write is kept. Trying again in ${seconds} s.`, "Now");
+    tell(why, ` Trying again in ${seconds} s.`, "Now");
     timer = setTimeout(() => count(until, why), 1_000);
   }
 
-  function tell(message, action) {
-    if (text.textContent !== message) text.textContent = message;
+  function tell(message, countdown, action) {
+    text.textContent = message + countdown;
     button.textContent = action;
     notice.hidden = false;
+    if (said !== message) announce(message);
+    said = message;
+  }
+
+  function hide() {
+    if (said) announce("Connected again.");
+    said = null;
+    if (notice.contains(document.activeElement)) byId("transcript").focus({ preventScroll: true });
+    notice.hidden = true;
   }
 
   client.on("state", show);

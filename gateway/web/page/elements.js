@@ -1,5 +1,7 @@
 /** Making elements: no markup is ever parsed. */
 
+import { announce } from "./announcer.js";
+
 export const byId = (id) => document.getElementById(id);
 
 /** Create an element with properties and children, which are nodes or text. */
@@ -33,16 +35,28 @@ export function iconButton(name, label, onClick) {
   return Object.assign(button("icon-button", onClick, icon(name)), { title: label, ariaLabel: label });
 }
 
+const answering = new WeakSet(); // buttons; a disabled one would lose the focus
+
 /** Copy text, and show on the button for a moment whether that went well. */
 export async function copyText(text, from) {
-  if (from.disabled) return;
-  const isDone = await navigator.clipboard.writeText(text).then(() => true, () => false);
+  if (answering.has(from)) return;
+  answering.add(from);
+  const isDone = await written(text);
   const before = [...from.childNodes];
   const isIcon = from.classList.contains("icon-button");
   from.replaceChildren(isIcon ? icon(isDone ? "check" : "close") : isDone ? "Copied" : "Not copied");
-  from.disabled = true;
+  announce(isDone ? "Copied." : "It could not be copied.");
   setTimeout(() => {
     from.replaceChildren(...before);
-    from.disabled = false;
+    answering.delete(from);
   }, 1_500);
+}
+
+async function written(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false; // not allowed, or no clipboard: the page came by plain HTTP
+  }
 }

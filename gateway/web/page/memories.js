@@ -2,6 +2,7 @@
 
 import { confirmed } from "./confirm.js";
 import { button, byId, iconButton, make } from "./elements.js";
+import { renewed } from "./pages.js";
 import { languageOf, whenWas } from "./words.js";
 
 const MOST = 1_000; // memories that are read for the answers of an old conversation
@@ -45,6 +46,7 @@ export class Memories {
   #box = byId("memories");
   #items = [];
   #next;
+  #shown = ""; // the list as it is shown: what has not changed keeps its elements, focus and clicks
 
   constructor(client, { onForgotten }) {
     this.#client = client;
@@ -55,18 +57,41 @@ export class Memories {
     return this.#load();
   }
 
-  async #load(before) {
+  async #load() {
     try {
-      const { items, next } = await this.#client.memories({ before });
-      this.#items = before ? [...this.#items, ...items] : items;
-      this.#next = next;
+      const shown = { items: this.#items, next: this.#next };
+      const first = await this.#client.memories();
+      ({ items: this.#items, next: this.#next } = renewed(shown, first, "memory_id"));
     } catch {
       return; // the connection's own notice says why; `ready` loads again
     }
     this.#show();
   }
 
+  async #more() {
+    const from = this.#items.length;
+    try {
+      const { items, next } = await this.#client.memories({ before: this.#next });
+      this.#items = [...this.#items, ...items];
+      this.#next = next;
+    } catch {
+      return;
+    }
+    this.#show();
+    this.#focus(this.#items[from]);
+  }
+
   #show() {
+    const list = JSON.stringify([this.#items, this.#next]);
+    if (list === this.#shown) return;
+    this.#shown = list;
+    const { activeElement } = document;
+    const focused = this.#box.contains(activeElement) && activeElement.dataset.key;
+    this.#lay();
+    if (focused) this.#focus({ memory_id: focused });
+  }
+
+  #lay() {
     if (!this.#items.length) {
       const hint = "Nothing yet. Try “Remember that …”.";
       this.#box.replaceChildren(make("p", { className: "empty" }, hint));
@@ -74,12 +99,13 @@ export class Memories {
     }
     const rows = this.#items.map((item) => this.#row(item));
     this.#box.replaceChildren(make("ul", { className: "memories" }, ...rows));
-    if (this.#next) this.#box.append(button("quiet-button", () => this.#load(this.#next), "Show more"));
+    if (this.#next) this.#box.append(button("quiet-button", () => this.#more(), "Show more"));
   }
 
   #row(item) {
     const value = make("p", { lang: languageOf(item.value), dir: "auto" }, item.value);
     const forget = iconButton("trash", `Forget: ${item.value}`, () => this.#forget(item));
+    forget.dataset.key = item.memory_id;
     return make("li", {}, make("div", {}, value, make("small", {}, whenWas(item.created_at))), forget);
   }
 
@@ -91,12 +117,15 @@ export class Memories {
     } catch (error) {
       if (error.code !== "not_found") return;
     }
-    const index = this.#items.indexOf(item);
-    this.#items = this.#items.filter((other) => other !== item);
+    const index = this.#items.findIndex((other) => other.memory_id === item.memory_id);
+    this.#items = this.#items.filter((other) => other.memory_id !== item.memory_id);
     this.#onForgotten(item.memory_id);
     this.#show();
-    const rows = this.#box.querySelectorAll("li button");
-    const next = rows[Math.min(index, rows.length - 1)];
-    (next ?? document.querySelector("[data-close=memories-panel]")).focus();
+    this.#focus(this.#items[Math.min(Math.max(index, 0), this.#items.length - 1)]);
+  }
+
+  #focus(item) {
+    const row = item && this.#box.querySelector(`[data-key="${CSS.escape(item.memory_id)}"]`);
+    (row ?? document.querySelector("[data-close=memories-panel]")).focus();
   }
 }

@@ -2,7 +2,7 @@
 
 import { byId } from "./elements.js";
 
-const NARROW = { "sessions-panel": "(max-width: 899px)", "memories-panel": "(max-width: 1199px)" };
+const NARROW = { "sessions-panel": "(max-width: 56.1875em)", "memories-panel": "(max-width: 74.9375em)" };
 
 export function enablePanels() {
   const backdrop = byId("backdrop");

@@ -171,7 +171,7 @@ def test_copying(start_server: StartServer, open_page: OpenPage) -> None:
     )
     chat.ask("Show me Markdown")
     chat.page.get_by_role("button", name="Copy", exact=True).click()
-    expect(chat.page.get_by_text("Copied")).to_be_visible()
+    expect(chat.page.get_by_role("button", name="Copied")).to_be_visible()
     assert chat.page.evaluate("navigator.clipboard.readText()") == 'print("Hello, <world>!\\n")'
     chat.page.get_by_role("button", name="Copy the answer").click()
     assert "| `long` | more text |" in chat.page.evaluate("navigator.clipboard.readText()")
