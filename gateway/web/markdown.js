@@ -11,6 +11,8 @@
 
 const DEPTH = 6; // of quotes and lists in each other; beyond it their text is shown as it is
 const PLAIN_ABOVE = 8_192; // characters; a longer block shows its bare text until it is whole
+const PIECED_ABOVE = 32_768; // a longer paragraph stays in pieces
+const PIECE = 4_096; // at least; a browser takes four times as long to lay out a paragraph that is twice as long
 
 // None of these can be made to look at a long line more than a few times.
 const FENCE = /^ {0,3}(`{3,}|~{3,})(.*)$/;
@@ -125,7 +127,27 @@ function renderBlock(document, { kind, lines }, depth) {
     case "table":
       if (ROW_RULE.test(lines[1] ?? "")) return renderTable(document, lines);
   }
-  return make(document, "p", {}, ...renderInline(document, lines.map((line) => line.trim()).join("\n")));
+  return renderParagraph(document, lines.map((line) => line.trim()).join("\n"));
+}
+
+function renderParagraph(document, text) {
+  if (text.length <= PIECED_ABOVE) return make(document, "p", {}, ...renderInline(document, text));
+  const paragraph = make(document, "p");
+  for (let from = 0, end; from < text.length; from = end) {
+    end = endOfPiece(text, from);
+    paragraph.append(make(document, "div", {}, ...renderInline(document, text.slice(from, end))));
+  }
+  return paragraph;
+}
+
+/** Where a piece that begins there ends: behind a line of code, a sentence or a word, or anywhere if none ends for long. */
+function endOfPiece(text, from, isCode = false) {
+  const gap = isCode ? /\n/g : /[。！？]\s?|\s/g;
+  gap.lastIndex = from + PIECE;
+  const end = gap.test(text) ? gap.lastIndex : text.length;
+  if (isCode || end - from <= 2 * PIECE) return end;
+  const cut = from + 2 * PIECE;
+  return /[\uD800-\uDBFF]/.test(text[cut - 1]) ? cut + 1 : cut;
 }
 
 /** The blocks within a quote or an item. */
@@ -139,13 +161,13 @@ function renderInside(document, lines, depth) {
 function renderCode(document, [first, ...lines]) {
   const fence = fenceOf(first);
   if (lines.length && closes(lines.at(-1), fence)) lines.pop();
-  return makeCode(document, fence.language, lines.join("\n"));
+  return makeCode(document, fence.language, make(document, "code", {}, lines.join("\n")));
 }
 
-function makeCode(document, language, text) {
+/** `code` holds the text. */
+function makeCode(document, language, code) {
   const copy = make(document, "button", { type: "button", className: "copy-code" }, "Copy");
   const bar = make(document, "figcaption", {}, make(document, "span", {}, language || "text"), copy);
-  const code = make(document, "code", {}, text);
   const box = make(document, "pre", { tabIndex: 0 }, code);
   return make(document, "figure", { className: "code" }, bar, box);
 }
@@ -325,7 +347,10 @@ export class MarkdownView {
   #splitter = new Splitter();
   #rest = ""; // the last line, unfinished
   #tail = []; // nodes of the unfinished block
-  #growing = null; // its text node, if it is shown as it is, and what that shows
+  #plain = null; // what holds its pieces, if it is shown as it is
+  #piece = null; // the text node of the last one,
+  #from = 0; // which begins there in the block's text
+  #shown = 0; // and shows it up to here
 
   constructor(root) {
     this.#root = root;
@@ -353,7 +378,7 @@ export class MarkdownView {
     this.#splitter = new Splitter();
     this.#rest = "";
     this.#tail = [];
-    this.#growing = null;
+    this.#plain = null;
     this.append(text);
     this.finish();
   }
@@ -367,36 +392,56 @@ export class MarkdownView {
   #clear() {
     for (const node of this.#tail) node.remove();
     this.#tail = [];
-    this.#growing = null;
+    this.#plain = null;
   }
 
   #preview() {
     const { kind, lines = [] } = this.#splitter.open ?? {};
     const isCode = kind === "code";
-    const source = isCode ? this.#codeSoFar(lines) : [...lines, this.#rest].join("\n");
+    const source = isCode ? this.#codeSoFar(lines) : [...lines, this.#line].join("\n");
     if (!isCode && source.length <= PLAIN_ABOVE) {
       this.#clear();
       const blocks = blocksOf([...lines, this.#rest]);
       this.#tail = blocks.flatMap((block) => place(this.#document, this.#root, block));
       return;
     }
-    if (!this.#growing || !source.startsWith(this.#growing.data)) this.#grow(isCode && lines[0]);
-    this.#growing.appendData(source.slice(this.#growing.data.length));
+    if (!this.#plain) this.#beginPlain(isCode && lines[0]);
+    this.#extend(source, isCode);
+  }
+
+  /** The unfinished line, without what may turn out to be half of its end. */
+  get #line() {
+    return this.#rest.endsWith("\r") ? this.#rest.slice(0, -1) : this.#rest;
   }
 
   #codeSoFar([, ...lines]) {
     const mayClose = /^\s*[`~]*$/.test(this.#rest); // not shown, lest it vanishes again
-    return [...lines, ...(mayClose ? [] : [this.#rest])].join("\n");
+    return [...lines, ...(mayClose ? [] : [this.#line])].join("\n");
   }
 
-  #grow(fenceLine) {
+  #beginPlain(fenceLine) {
     this.#clear();
-    const text = this.#document.createTextNode("");
-    const node = fenceLine
-      ? makeCode(this.#document, fenceOf(fenceLine).language, text)
-      : make(this.#document, "p", {}, text);
+    this.#plain = make(this.#document, fenceLine ? "code" : "p", {});
+    const node = fenceLine ? makeCode(this.#document, fenceOf(fenceLine).language, this.#plain) : this.#plain;
     this.#root.append(node);
     this.#tail = [node];
-    this.#growing = text;
+    this.#shown = 0;
+    this.#plain.append(this.#beginPiece());
+  }
+
+  #beginPiece() {
+    this.#from = this.#shown;
+    return (this.#piece = this.#document.createTextNode(""));
+  }
+
+  /** Show the rest of what begins as it is shown. */
+  #extend(source, isCode) {
+    for (;;) {
+      const end = endOfPiece(source, this.#from, isCode);
+      this.#piece.appendData(source.slice(this.#shown, end));
+      this.#shown = end;
+      if (end === source.length) return;
+      this.#plain.append(make(this.#document, "div", {}, this.#beginPiece()));
+    }
   }
 }

@@ -166,6 +166,57 @@ for (const [name, piece] of Object.entries({
   });
 }
 
+/** The texts of the nodes that a browser lays out apart. */
+function piecesIn(element) {
+  const apart = ["DIV", "P"];
+  const texts = element.children.filter((child) => !apart.includes(child.tagName)).map((child) => child.textContent);
+  const inside = element.children.filter((child) => apart.includes(child.tagName)).flatMap(piecesIn);
+  return [...(texts.length ? [texts.join("")] : []), ...inside];
+}
+
+for (const [name, [piece, isEnd]] of Object.entries({
+  words: ["word and ", (text) => text.endsWith(" ")],
+  sentences: ["日本語の文章。", (text) => text.endsWith("。")],
+  "no end": ["誠", () => true],
+  faces: ["x😀", (text) => text.isWellFormed?.() ?? true],
+})) {
+  test(`a paragraph of 300 KB with ${name} is in pieces, while it is being written and then`, () => {
+    const root = new FakeDocument().createElement("div");
+    const view = new MarkdownView(root);
+    const text = piece.repeat(Math.ceil(100_000 / piece.length));
+    const isPieced = (least) => {
+      const pieces = piecesIn(root);
+      assert.ok(pieces.length >= least, `${pieces.length} pieces`);
+      assert.ok(pieces.every((each) => each.length <= 8_193), `${Math.max(...pieces.map((each) => each.length))} characters`);
+      assert.ok(pieces.slice(0, -1).every(isEnd));
+    };
+    for (let at = 0; at < text.length; at += 99) {
+      view.append(text.slice(at, at + 99));
+      if (at % 9_900 === 0) assert.equal(root.textContent.trimEnd(), text.slice(0, at + 99).trimEnd());
+    }
+    isPieced(10);
+    view.finish();
+    isPieced(10);
+    assert.equal(root.textContent, text.trim());
+  });
+}
+
+test("a long listing is in pieces of whole lines while it is being written, and its copy is whole", () => {
+  const root = new FakeDocument().createElement("div");
+  const view = new MarkdownView(root);
+  const lines = Array.from({ length: 1_500 }, (_, n) => `let a${n} = ${n};`);
+  view.append("```js\r\n");
+  for (const line of lines) for (const part of [line, "\r", "\n"]) view.append(part);
+  const figure = root.lastChild;
+  const [first, ...others] = figure.lastChild.lastChild.children.map((child) => child.textContent);
+  assert.ok(others.length > 4);
+  assert.ok([first, ...others.slice(0, -1)].every((each) => each.endsWith(";\n")));
+  assert.equal([first, ...others].join("").trimEnd(), lines.join("\n"));
+  view.append("```");
+  view.finish();
+  assert.ok(root.inside.endsWith(code("js", lines.join("\n"))));
+});
+
 test("replace shows the other text alone", () => {
   const root = new FakeDocument().createElement("div");
   const view = new MarkdownView(root);
