@@ -128,5 +128,7 @@ class ReplyJob:
             if run is not None:  # who joined between the last beat and the end is served from here
                 await beat.heed(run)
             await serve(live.feed, within_s=max(until - self._clock(), 0.0))
+        if live.forgotten:  # the run goes with its session
+            return
         if run is not None and run.state == "running" and run.claimed_by == live.claimed_by:
             raise RunUnfinishedError(live.run.run_id)

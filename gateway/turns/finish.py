@@ -53,7 +53,7 @@ class Finisher:
         """
         await live.settle()
         if live.sealed:
-            self.tell_lost(live)
+            await self.tell_lost(live)
             return None
         completion = self._completion(live, draft, outcome, usage)
         try:
@@ -65,10 +65,10 @@ class Finisher:
                 # readers are told now, and whoever meets it when its lease is over seals it.
                 self._tell(live, outcome, usage, saved=False)
             else:
-                self.tell_lost(live)
+                await self.tell_lost(live)
             return None
         except NotRunOwnerError:
-            self.tell_lost(live)
+            await self.tell_lost(live)
             return None
         except (StorageError, TimeoutError) as error:
             self._tell(live, outcome, usage, saved=False)
@@ -88,13 +88,22 @@ class Finisher:
                 await asyncio.sleep(wait)
         return await runs.finish(completion)
 
-    def tell_lost(self, live: LiveRun) -> None:
+    async def tell_lost(self, live: LiveRun) -> None:
         """End a run that is ours no more for its readers, if its session was forgotten.
 
         Otherwise another generation has it, and tells them.
         """
+        if not live.forgotten and await self._is_session_gone(live):
+            live.forget()
         if live.forgotten:
             self._tell(live, Outcome(reason="cancelled"), None, saved=False)
+
+    async def _is_session_gone(self, live: LiveRun) -> bool:
+        """Ask the store, which may know before this process is told; if it refuses, whoever resumes is."""
+        try:
+            return await self._store.of(live.owner).sessions.get(live.run.session_id) is None
+        except StorageError:
+            return False
 
     async def tell_broken(self, live: LiveRun, outcome: Outcome) -> None:
         """End a run for its readers that a fault of ours has stopped; the caller has it sealed."""

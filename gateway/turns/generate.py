@@ -125,7 +125,7 @@ class Generator:
                 async with asyncio.timeout(CLAIM_WITHIN_S):
                     await self._claim(live)
         except NotRunOwnerError:
-            self._finisher.tell_lost(live)
+            await self._finisher.tell_lost(live)
             return None
         except TimeoutError:
             return await self._finisher.give_up(

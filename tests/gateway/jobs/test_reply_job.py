@@ -8,9 +8,12 @@ import pytest
 from gateway.hosts.aws.transport import UnreachableError
 from gateway.jobs import serve
 from gateway.jobs.reply import RunUnfinishedError
+from gateway.runs import beat
 from gateway.runs.beat import LEASE_S
 from gateway.wire.errors import BusyError, NotFoundError, RateLimitedError
+from storage.dynamodb.forget import Forgetting
 from storage.dynamodb.runs import DynamoRuns
+from storage.dynamodb.table import DataTable
 from storage.errors import StorageUnavailableError
 from storage.records import MAX_READERS
 from streaming.parts import FieldDelta
@@ -557,6 +560,36 @@ async def test_who_renews_its_identity_goes_on_as_if_nothing_had_happened(aws: D
     await aws.carry_out()
     assert aws.text(run_id, "phone") == "Hello."
     assert aws.events(run_id, "tablet") == []
+
+
+@pytest.mark.parametrize("step", ["_some_of", "delete_all"], ids=["marked", "buried"])
+async def test_a_run_that_ends_while_its_session_is_being_forgotten_has_an_end(
+    aws: Deployment, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(beat, "BEAT_EVERY_S", 60.0)  # which would tell, too
+    gate = held(aws, "One")
+    accepted = await aws.send()
+    run_id = accepted["run_id"]
+    running = aws.carrying_out()
+    await until(lambda: aws.text(run_id) == "One")
+    half_way, go_on = asyncio.Event(), asyncio.Event()
+    owner = Forgetting if step == "_some_of" else DataTable
+    proceed = getattr(owner, step)
+
+    async def pause(*args: object) -> object:
+        half_way.set()
+        await go_on.wait()
+        return await proceed(*args)
+
+    monkeypatch.setattr(owner, step, pause)
+    forgetting = asyncio.create_task(aws.forget(accepted["session_id"]))
+    async with asyncio.timeout(10):
+        await half_way.wait()
+        gate.set()
+        await running
+        go_on.set()
+        await forgetting
+    assert (aws.done(run_id)["reason"], aws.done(run_id)["saved"]) == ("cancelled", False)
 
 
 async def test_who_reads_what_waits_is_told_of_a_forget_while_its_identity_holds(

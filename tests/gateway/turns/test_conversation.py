@@ -697,6 +697,27 @@ async def test_a_running_answer_of_a_forgotten_session_ends(chat: Exchange) -> N
     assert await chat.store.inner.of(ANNA).runs.get(run) is None
 
 
+async def test_an_answer_that_ends_while_its_session_is_being_forgotten_has_an_end(
+    chat: Exchange,
+) -> None:
+    """The store has forgotten it, and its readers' process is not told yet."""
+    session, more = await busy(chat)
+    run = run_id(ANNA, "s1")
+
+    async def delete() -> None:
+        assert await chat.store.inner.of(ANNA).sessions.forget(session, now=chat.now)
+        more.set()
+        async with asyncio.timeout(5):
+            while not chat.events(run) or chat.events(run)[-1]["type"] != "done":
+                await asyncio.sleep(0.001)
+
+    await chat.conversation.forget(ANNA, session, delete)
+    await chat.settle()
+    done = chat.done(run)
+    assert (done["reason"], done["saved"]) == ("cancelled", False)
+    assert chat.live.count(ANNA) == 0
+
+
 async def test_what_a_forget_has_left_that_seemed_to_fail_ends_with_the_next(
     chat: Exchange,
 ) -> None:
