@@ -6,6 +6,7 @@ import io
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,11 +15,17 @@ import pytest
 from playwright.sync_api import expect
 from websockets.exceptions import InvalidStatus
 
+from gateway.cli.main import main
+from layers import aws
+from layers.contract import read_contract
+from layers.publishing import publish
+from layers.stack import describe, use
 from tests.gateway.hosts import client as sockets
 from tests.gateway.hosts.client import Client, text_of
 from tests.gateway.web.chat_page import ChatPage
 from tests.infra.aws_local import page_for
-from tests.infra.deployment import RUNTIME, Deployment
+from tests.infra.deployment import ENV, RUNTIME, STACK, Deployment, sdk_for, target_with
+from tests.layers.zips import small
 from tests.ops.browser import open_page
 
 pytestmark = [
@@ -34,6 +41,12 @@ import importlib
 
 def handler(event, context):
     return {name: importlib.import_module(name).__file__ for name in event}
+"""
+
+
+OTHER = """
+def handler(event, context):
+    return {"statusCode": 200, "body": '{"status": "other"}'}
 """
 
 
@@ -216,3 +229,28 @@ async def test_functions_run_what_is_in_the_layer(deployed: Deployment) -> None:
         places = orjson.loads(await answer["Payload"].read())
     assert set(places) == set(names), places
     assert [place for place in places.values() if "/layer_0/python/" not in place] == []
+
+
+async def test_a_rollback_brings_the_layer_before_back_to_every_function(
+    deployed: Deployment, tmp_path: Path
+) -> None:
+    """By one that only says that it is another one, and with the command that operators type."""
+    handlers = {line.split()[1].rpartition(".")[2]: OTHER for line in read_contract().handlers}
+    other = small(tmp_path, folder="gateway/hosts/aws", **handlers)
+    with sdk_for(deployed.engine), aws.clients(target_with()) as (functions, cloudformation):
+        version, _ = publish(functions, target_with(), other)
+        stack = describe(cloudformation, STACK)
+        assert stack is not None
+        use(cloudformation, stack, version.arn)
+        assert await health(deployed) == "other"
+        assert main(["layer", "rollback", "--env", ENV]) == 0
+    assert await health(deployed) == "ok"
+    async with connect(deployed) as client:
+        _, events = await client.exchange("Hello")
+        assert events[-1]["reason"] == "stop"
+
+
+async def health(deployed: Deployment) -> str:
+    site = deployed.tickets_url.removesuffix("/v1/tickets")
+    async with aiohttp.ClientSession() as session, session.get(f"{site}/healthz") as answer:
+        return str((await answer.json())["status"])
