@@ -148,6 +148,20 @@ test("a regenerate that is refused so goes on by its own id, too", async () => {
   assert.deepEqual(socket.last("regenerate"), { type: "regenerate", message_id: "m1", id: run.id });
 });
 
+test("what is asked for again may be stored: its cancel is told to the server", async () => {
+  const world = makeWorld();
+  const run = world.client.send("Hello");
+  const socket = await world.welcome();
+  socket.say(fault(run.id, "internal"));
+  socket.end();
+  const again = world.client.retry(run);
+  world.client.cancel(again);
+  assert.deepEqual([again.state, again.cancelling], ["sending", true]);
+  await world.clock.advance(world.states.at(-1).retryIn);
+  const next = await world.welcome();
+  assert.deepEqual([next.last("cancel").id, next.last("send").id], [run.id, run.id]);
+});
+
 test("while it waits to be sent again a new connection sends it at once, and only once", async () => {
   const world = makeWorld();
   const run = world.client.send("Hello");
@@ -277,6 +291,18 @@ test("what has left for one user and was not accepted is not sent in another one
   assert.deepEqual(socket.of("send"), []);
 });
 
+test("nor is its cancel told", async () => {
+  const world = makeWorld();
+  const run = world.client.send("private");
+  await world.welcome();
+  world.socket().end(4401);
+  world.client.cancel(run);
+  await world.clock.advance(world.states.at(-1).retryIn);
+  const socket = await world.welcome({ user_id: "u2" });
+  await assert.rejects(run.done, { code: "client.user" });
+  assert.deepEqual(socket.of("cancel"), []);
+});
+
 test("what was written before anybody was known goes out for the first one, and not after a reload", async () => {
   const storage = new FakeStorage();
   const before = makeWorld({ storage });
@@ -309,14 +335,15 @@ test("clients with one storage keep each other's messages, and send them by the 
 test("messages are restored in the order in which they were written, over several reloads", async () => {
   const storage = new FakeStorage();
   storage.key = (at) => [...storage.items.keys()].sort().reverse()[at] ?? null; // a browser's order is its own
-  const ids = ["e", "b", "d", "a"];
-  const written = [];
-  for (const [makeId, contents] of [[() => ids.shift(), ["1", "2"]], [() => ids.shift(), ["3", "4"]]]) {
-    const world = makeWorld({ storage, makeId });
-    for (const content of contents) written.push(world.client.send(content).content);
+  const ids = [..."vwxebda"];
+  for (const contents of [["not kept", "not kept", "not kept", "1", "2"], ["3", "4"]]) {
+    const world = makeWorld({ storage, makeId: () => ids.shift() });
+    const runs = contents.map((content) => world.client.send(content));
+    for (const run of runs.filter(({ content }) => content === "not kept")) world.client.cancel(run);
     await world.welcome();
   }
-  assert.deepEqual(makeWorld({ storage }).client.runs.map(({ content }) => content), written);
+  const kept = makeWorld({ storage }).client.runs.map(({ content }) => content);
+  assert.deepEqual(kept, ["1", "2", "3", "4"]);
 });
 
 test("what is withdrawn while the storage is full does not come back", async () => {
