@@ -2,9 +2,9 @@
 
 import { confirmed } from "./confirm.js";
 import { button, byId, iconButton, make } from "./elements.js";
-import { renewed } from "./pages.js";
 import { languageOf, whenWas } from "./words.js";
 
+const PAGE = 50;
 const MOST = 1_000; // memories that are read for the answers of an old conversation
 
 /** The memories by the answer that noted them, read from the newest back as far as is asked for. */
@@ -46,6 +46,8 @@ export class Memories {
   #box = byId("memories");
   #items = [];
   #next;
+  #wanted = PAGE; // as many are shown
+  #loading = null; // what is read last; what was asked for before comes too late
   #shown = ""; // the list as it is shown: what has not changed keeps its elements, focus and clicks
 
   constructor(client, { onForgotten }) {
@@ -53,32 +55,31 @@ export class Memories {
     this.#onForgotten = onForgotten;
   }
 
-  refresh() {
-    return this.#load();
-  }
-
-  async #load() {
+  /** Read the list anew, as far as it is shown. */
+  async refresh() {
+    const loading = (this.#loading = {});
+    const items = [];
+    let next;
     try {
-      const shown = { items: this.#items, next: this.#next };
-      const first = await this.#client.memories();
-      ({ items: this.#items, next: this.#next } = renewed(shown, first, "memory_id"));
+      do {
+        const page = await this.#client.memories({ before: next, limit: PAGE });
+        items.push(...page.items);
+        next = page.next;
+      } while (next && items.length < this.#wanted);
     } catch {
       return; // the connection's own notice says why; `ready` loads again
     }
+    if (loading !== this.#loading) return;
+    this.#items = items;
+    this.#next = next;
     this.#show();
   }
 
   async #more() {
     const from = this.#items.length;
-    try {
-      const { items, next } = await this.#client.memories({ before: this.#next });
-      this.#items = [...this.#items, ...items];
-      this.#next = next;
-    } catch {
-      return;
-    }
-    this.#show();
-    this.#focus(this.#items[from]);
+    this.#wanted = from + PAGE;
+    await this.refresh();
+    if (this.#items[from]) this.#focus(this.#items[from]);
   }
 
   #show() {

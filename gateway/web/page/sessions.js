@@ -116,6 +116,8 @@ export class Sessions {
     const row = make("li", { className: isCurrent ? "current" : "" }, open);
     const rename = iconButton("edit", `Rename: ${item.title}`, () => this.#rename(item, row));
     const remove = iconButton("trash", `Delete: ${item.title}`, () => this.#delete(item));
+    rename.dataset.key = `rename ${item.session_id}`;
+    remove.dataset.key = `delete ${item.session_id}`;
     row.append(make("span", { className: "row-actions" }, rename, remove));
     return row;
   }
@@ -157,14 +159,20 @@ export class Sessions {
     } catch (error) {
       if (error.code !== "not_found") return;
     }
+    const index = this.#items.findIndex((other) => other.session_id === item.session_id);
     this.#items = this.#items.filter((other) => other.session_id !== item.session_id);
-    if (item.session_id === this.#current) this.open(null);
-    else this.#show();
+    if (item.session_id === this.#current) {
+      this.open(null);
+    } else {
+      this.#show();
+      const next = this.#items[index] ?? this.#items.at(-1);
+      if (next) this.#focus(next.session_id);
+    }
     void this.refresh(); // what was asked for before knows it still
   }
 
-  #focus(sessionId) {
-    this.#box.querySelector(`[data-key="${CSS.escape(sessionId)}"]`)?.focus();
+  #focus(key) {
+    this.#box.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
   }
 }
 

@@ -147,15 +147,23 @@ def test_what_is_pressed_does_not_lose_the_focus(chat: ChatPage) -> None:
 
 
 def test_what_is_hidden_from_the_mouse_is_not_hidden_from_the_keyboard(chat: ChatPage) -> None:
-    """The actions of a conversation, also going backwards."""
-    chat.ask("Hello")
+    """The actions of a conversation, also going backwards; what is deleted leaves the focus nearby."""
     page = chat.page
+    for text in ("Hello", "Hello again"):
+        page.get_by_role("button", name="New conversation").click()
+        chat.ask(text)
     page.get_by_role("button", name="Theme").focus()
     page.keyboard.press("Shift+Tab")
     assert focused(chat).startswith("Delete: ")
     expect(page.locator(".row-actions :focus")).to_be_in_viewport(ratio=1)
     page.keyboard.press("Shift+Tab")
     assert focused(chat).startswith("Rename: ")
+    page.keyboard.press("Tab")
+    before = chat.sessions.count()
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").get_by_role("button", name="Delete").press("Enter")
+    expect(chat.sessions).to_have_count(before - 1)
+    expect(page.locator(".session:focus")).to_have_count(1)
 
 
 def test_memories_stay_where_they_are_when_more_come(chat: ChatPage) -> None:
