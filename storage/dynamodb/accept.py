@@ -1,5 +1,6 @@
 """Accepting a turn, in DynamoDB: one transaction, whose refusal says what is stored instead."""
 
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +41,8 @@ _TRIES: Final = 8
 
 _NEW: Final = "attribute_not_exists(#pk)"
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Guess:
@@ -64,7 +67,13 @@ async def accept(
     attempt = secrets.token_hex(6)
     message = acceptance.message
     text_at = await contents.check_in(message, attempt=attempt) if message else {}
-    outcome = await _store(table, keys, acceptance, attempt, text_at)
+    try:
+        outcome = await _store(table, keys, acceptance, attempt, text_at)
+    except BaseException:
+        # It may be stored all the same: a text without a message does less harm than the reverse.
+        if text_at and message:
+            _log.warning("a text may be left over", extra={"message_id": message.message_id})
+        raise
     if text_at and not isinstance(outcome, Accepted):
         await drop_quietly(contents, text_at)
     return outcome

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from storage.dynamodb.contents import MAX_INLINE
+from storage.errors import StorageUnavailableError
 from storage.records import Duplicate, Message, Refused, Room
+from tests.engines.fault_proxy import Fault
 from tests.engines.processes import Engine
 from tests.storage.dynamodb.stores import Faulty, faulty_store
 from tests.storage.samples import NOW, accept, completion, finished, running, send
@@ -109,6 +111,20 @@ async def test_what_is_refused_leaves_no_text(faulty: Faulty, blobs: Blobs) -> N
         why="conflict"
     )
     assert not blobs.made()
+
+
+async def test_a_text_whose_message_may_not_be_stored_is_kept_and_named(
+    faulty: Faulty, blobs: Blobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty.proxy.fail("TransactWriteItems", Fault.LOSE_REPLY, times=100)
+    asked = send(new=True, content="x" * 70_000)
+    with pytest.raises(StorageUnavailableError):
+        await faulty.mine.runs.accept(asked)
+
+    assert asked.message is not None
+    assert await faulty.mine.messages.get(asked.message.message_id) == asked.message
+    (line,) = [each for each in caplog.records if each.message == "a text may be left over"]
+    assert line.__dict__["message_id"] == asked.message.message_id
 
 
 async def test_a_duplicate_leaves_the_text_of_the_first(faulty: Faulty, blobs: Blobs) -> None:
