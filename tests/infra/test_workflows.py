@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway.cli.main import make_parser
 from tests.engines.processes import ENGINES
 from tests.infra.deployment import ROOT
 
@@ -105,3 +106,30 @@ def test_nothing_is_deployed_that_no_test_has_passed(
     )
     assert done.returncode == (0 if told is None else 1), done.stderr
     assert (told or "") in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("action", "asked"),
+    [
+        ("deploy", ["layer", "publish", "--env", "prod", "--overrides"]),
+        ("rollback", ["layer", "rollback", "--env", "prod"]),
+    ],
+)
+def test_each_action_asks_for_what_the_command_line_takes(action: str, asked: list[str]) -> None:
+    deploy = yaml.safe_load((ROOT / ".github" / "workflows" / "deploy.yml").read_text())
+    steps = {step["if"]: step["run"] for step in deploy["jobs"]["deploy"]["steps"] if "if" in step}
+    assert steps.keys() == {"inputs.action != 'rollback'", "inputs.action == 'rollback'"}
+    only_say = 'make() { command make --just-print MAKOTO=makoto "$@"; }'
+    script = steps[f"inputs.action {'==' if action == 'rollback' else '!='} 'rollback'"]
+    done = subprocess.run(
+        ["bash", "-e", "-c", f"{only_say}; {script}"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "TARGET": "prod"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found = re.search(r"\bmakoto (layer .*?)\)?( &&.*)?$", done.stdout, re.MULTILINE)
+    assert found is not None, done
+    assert found[1].split() == asked
+    assert make_parser().parse_args(asked).env == "prod"

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 from tests.ops.examples import ROOT
 
-PACKAGES = ("gateway", "streaming", "storage", "bench")
+PACKAGES = ("gateway", "streaming", "storage", "layers", "bench")
 PAGES = ("README.md", "PROTOCOL.md", "CHANGELOG.md", "CONTRIBUTING.md", "bench/README.md", "docs")
 LOCKS = ("requirements.txt", "requirements-dev.txt")
 OTHER_LOCKS = (
