@@ -6,6 +6,7 @@ The codes: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Prog
 from collections.abc import Mapping
 from typing import Any, Final
 
+from storage.attempts import THROTTLED_PAUSE_S, AttemptFailedError
 from storage.dynamodb.client import (
     CONDITION_FAILED,
     ConditionFailedError,
@@ -13,12 +14,6 @@ from storage.dynamodb.client import (
     TransactionCanceledError,
 )
 from storage.errors import StorageError, StorageUnavailableError
-
-BRIEF_PAUSE_S: Final = 0.05
-"""Before an attempt that follows a lost connection, a failure of the service or a collision."""
-
-THROTTLED_PAUSE_S: Final = 0.5
-"""Before an attempt that follows a throttle: the table has to get rid of load first."""
 
 _THROTTLED: Final = frozenset(
     {
@@ -53,18 +48,6 @@ _MALFORMED: Final = frozenset(
         "ValidationException",
     }
 )
-
-
-class AttemptFailedError(Exception):
-    """An attempt failed in a way that the next one may not.
-
-    Attributes:
-        pause_s: for how long to wait at most before the second attempt, in seconds.
-    """
-
-    def __init__(self, what: str, *, pause_s: float = BRIEF_PAUSE_S) -> None:
-        super().__init__(what)
-        self.pause_s = pause_s
 
 
 def fault_of(

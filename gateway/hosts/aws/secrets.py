@@ -5,7 +5,6 @@ It is in no template and in no function's configuration, where many may read it,
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
@@ -13,6 +12,13 @@ from typing import Any, Final
 
 import orjson
 
+from storage.attempts import (
+    CONNECT_TIMEOUT_S,
+    READ_TIMEOUT_S,
+    THROTTLED_PAUSE_S,
+    AttemptFailedError,
+    until_answered,
+)
 from storage.signed_http import NoAnswerError, Response, SignedEndpoint
 from storage.sigv4 import Credentials
 
@@ -21,9 +27,6 @@ TTL_S: Final = 300.0
 
 RETRY_S: Final = 15.0
 """How long after a refresh that failed the next one is tried."""
-
-PATIENCE: Final = 4.5
-"""Seconds until a service that does not answer is given up."""
 
 NAMES: Final = frozenset(
     {
@@ -38,15 +41,6 @@ NAMES: Final = frozenset(
 )
 """The settings that a secret may hold."""
 
-ATTEMPTS: Final = 3
-PAUSE_S: Final = 0.05
-"""At most, before the second attempt; the third may wait twice as long."""
-
-THROTTLED_PAUSE_S: Final = 0.5
-"""The same after a throttle."""
-
-_CONNECT_TIMEOUT_S: Final = 1.0
-_READ_TIMEOUT_S: Final = 1.4
 _CONTENT_TYPE: Final = "application/x-amz-json-1.1"
 _TARGETS: Final = {
     "secretsmanager": "secretsmanager.GetSecretValue",
@@ -130,8 +124,8 @@ class ModelSecret:
             service=self._service,
             region=region_of_arn or region,
             credentials=credentials,
-            connect_timeout_s=_CONNECT_TIMEOUT_S,
-            read_timeout_s=_READ_TIMEOUT_S,
+            connect_timeout_s=CONNECT_TIMEOUT_S,
+            read_timeout_s=READ_TIMEOUT_S,
             url=(endpoint_urls or {}).get(self._service),
         )
 
@@ -151,17 +145,6 @@ class ModelSecret:
             return self._values
         assert self._refreshing is not None
         return await asyncio.shield(self._refreshing)
-
-    async def value(self, name: str) -> str:
-        """Return one setting; as a model's credential it follows the rotation of the key.
-
-        Raises:
-            ModelSecretError: it has never been read, or holds no such setting.
-        """
-        values = await self.values()
-        if name not in values:
-            raise ModelSecretError(f"MAKOTO_MODEL_SECRET holds no {name}")
-        return values[name]
 
     async def settle(self) -> None:
         """Wait for a reading that is under way, whatever becomes of it."""
@@ -194,52 +177,32 @@ class ModelSecret:
     async def _read(self) -> str:
         """Return the text. An error from below may quote it, so that is not kept, as a cause neither."""
         try:
-            async with asyncio.timeout(PATIENCE):
-                return await self._repeated()
+            return await until_answered(self._attempt)
         except Exception as error:  # noqa: BLE001 - also of an answer in a form that nobody foresaw
             failure = ModelSecretError(f"MAKOTO_MODEL_SECRET cannot be read: {_kind(error)}")
         raise failure
-
-    async def _repeated(self) -> str:
-        for number in range(ATTEMPTS - 1):
-            try:
-                return await self._attempt()
-            except _AttemptFailedError as error:
-                if error.pause_s is None:
-                    raise
-                longest = error.pause_s * 2**number
-            await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - spreads callers
-        return await self._attempt()
 
     async def _attempt(self) -> str:
         headers = {"Content-Type": _CONTENT_TYPE, "X-Amz-Target": _TARGETS[self._service]}
         try:
             response = await self._endpoint.ask(headers, self._question)
         except NoAnswerError as error:
-            raise _AttemptFailedError(str(error), pause_s=PAUSE_S) from None
+            raise AttemptFailedError(str(error)) from None
         if response.status != HTTPStatus.OK:
             raise _refusal(response)
         return _text(self._service, orjson.loads(response.body))
 
 
-class _AttemptFailedError(Exception):
-    """The text is the service's code for the error, or the class of what kept its answer from coming.
-
-    Attributes:
-        pause_s: for how long to wait at most before the second attempt; `None`: it would fail, too.
-    """
-
-    def __init__(self, what: str, *, pause_s: float | None) -> None:
-        super().__init__(what)
-        self.pause_s = pause_s
+class _RefusedError(Exception):
+    """No repeat would change the answer. The text is the service's code for it."""
 
 
-def _refusal(response: Response) -> _AttemptFailedError:
+def _refusal(response: Response) -> AttemptFailedError | _RefusedError:
     code = _code(response.body) or str(response.status)
     if code in _THROTTLED or response.status == HTTPStatus.TOO_MANY_REQUESTS:
-        return _AttemptFailedError(code, pause_s=THROTTLED_PAUSE_S)
+        return AttemptFailedError(code, pause_s=THROTTLED_PAUSE_S)
     passes = code in _PASSING or response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return _AttemptFailedError(code, pause_s=PAUSE_S if passes else None)
+    return AttemptFailedError(code) if passes else _RefusedError(code)
 
 
 def _code(body: bytes) -> str:
@@ -279,7 +242,8 @@ def _place(where: str) -> tuple[str, str, str | None]:
 
 def _kind(error: Exception) -> str:
     """Return the service's code for an error, or its class: its text may quote what was asked or read."""
-    return str(error) if isinstance(error, _AttemptFailedError) else type(error).__name__
+    named = isinstance(error, AttemptFailedError | _RefusedError)
+    return str(error) if named else type(error).__name__
 
 
 def _parsed(text: str, plain: str) -> SecretValues:

@@ -10,14 +10,16 @@ from typing import Any
 import orjson
 import pytest
 
-from storage.dynamodb import attempts, batches
+from storage import attempts
+from storage.attempts import AttemptFailedError
+from storage.dynamodb import batches
 from storage.dynamodb.batches import delete_all, get_all, write_all
 from storage.dynamodb.client import (
     CONDITION_FAILED,
     ConditionFailedError,
     TransactionCanceledError,
 )
-from storage.dynamodb.faults import AttemptFailedError, fault_of
+from storage.dynamodb.faults import fault_of
 from storage.errors import StorageError, StorageUnavailableError
 from tests.engines.fault_proxy import (
     FAIL,
@@ -346,7 +348,10 @@ def test_an_error_code_has_its_meaning(
     assert type(fault_of(status, code, answer)) is error
 
 
-async def test_all_attempts_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_attempts_together_have_a_bound(
+    monkeypatch: pytest.MonkeyPatch, proxy: FaultProxy, faulty_table: Table
+) -> None:
     monkeypatch.setattr(attempts, "WITHIN_S", 0.05)
-    with pytest.raises(StorageUnavailableError):
-        await attempts.until_answered(asyncio.Event().wait)
+    proxy.fail("GetItem", Fault.HANG)
+    with pytest.raises(StorageUnavailableError, match="does not answer"):
+        await faulty_table.get(item("a"))
