@@ -28,7 +28,6 @@ _SHARED: Final = {
     "allowed_origins": "MAKOTO_ALLOWED_ORIGINS",
     "log_level": "MAKOTO_LOG_LEVEL",
     "region": "AWS_REGION",
-    "credentials": "AWS_ACCESS_KEY_ID",
 }
 
 
@@ -38,8 +37,8 @@ class AwsSettings:
 
     Attributes:
         region: as `eu-central-1`.
-        credentials: of the function's role; they outlive the process, which AWS ends before them.
-            `None`: only what the SDK finds by itself will do.
+        credentials: of the function's role. AWS puts them into the environment of a process when that
+            starts, never renews them there, and ends the process before they expire.
         dynamodb_url, s3_url, lambda_url, secretsmanager_url, ssm_url: where these services are, if not at
             AWS.
         data_table: table of all that belongs to owners.
@@ -85,6 +84,17 @@ class AwsSettings:
         for name in fields:
             if not getattr(self, name):
                 raise ValueError(f"{(_ONLY_ON_AWS | _SHARED)[name]} is not set")
+
+    def signing(self) -> tuple[str, Credentials]:
+        """Return what requests to AWS are signed for and with: the region and the credentials.
+
+        Raises:
+            ValueError: one is not set; the text names its variable.
+        """
+        self.require("region")
+        if self.credentials is None:
+            raise ValueError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set")
+        return self.region, self.credentials
 
 
 def read_aws_settings(environ: Mapping[str, str] | None = None) -> AwsSettings:

@@ -29,7 +29,7 @@ from gateway.runs.shared_finder import BEGUN_WITHIN_S, SharedFinder
 from gateway.runs.transport import Transport
 from gateway.settings import Settings, read_settings, variable
 from storage.blobs.blob_store import BlobStore
-from storage.blobs.s3 import open_s3_blobs
+from storage.blobs.s3 import S3Blobs
 from storage.dynamodb.client import DynamoClient
 from storage.dynamodb.store import DynamoStore
 from storage.keys import IdSource
@@ -72,14 +72,14 @@ class AwsFoundation(Foundation):
     replayer: Replayer
 
 
-async def open_backend(
+def open_backend(
     aws: AwsSettings,
     *,
     client: DynamoClient,
     apart: Mapping[str, str],
     clock: Callable[[], float],
 ) -> AwsBackend:
-    """Open what outlives an invocation.
+    """Return what outlives an invocation. Asks nobody.
 
     Args:
         aws: what the functions are told.
@@ -90,7 +90,8 @@ async def open_backend(
     Raises:
         ValueError, SettingsError: a setting is missing or not valid; the text is one line.
     """
-    aws.require("data_table", "door_table", "bucket", "region")
+    aws.require("data_table", "door_table", "bucket")
+    region, credentials = aws.signing()
     settings = ordinary_settings(aws, apart)
     door = open_door(aws, client=client, clock=clock)
     verifier = make_door_verifier(aws, door=door, clock=clock)
@@ -99,11 +100,8 @@ async def open_backend(
         settings=settings,
         client=client,
         door=door,
-        blobs=await open_s3_blobs(
-            bucket=aws.bucket,
-            region=aws.region,
-            endpoint_url=aws.s3_url,
-            credentials=aws.credentials,
+        blobs=S3Blobs(
+            bucket=aws.bucket, region=region, credentials=credentials, endpoint_url=aws.s3_url
         ),
         verifier=verifier,
         admission=make_admission(aws, door=door, verifier=verifier, clock=clock),

@@ -35,13 +35,8 @@ def open_client(settings: AwsSettings) -> SignedClient:
     Raises:
         ValueError: a setting is missing.
     """
-    settings.require("region", "credentials")
-    assert settings.credentials is not None
-    return SignedClient(
-        region=settings.region,
-        credentials=settings.credentials,
-        endpoint_url=settings.dynamodb_url,
-    )
+    region, credentials = settings.signing()
+    return SignedClient(region=region, credentials=credentials, endpoint_url=settings.dynamodb_url)
 
 
 def open_door(

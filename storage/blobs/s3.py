@@ -7,23 +7,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
+from storage.attempts import ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, WITHIN_S
 from storage.blobs.blob_store import SignedDownload, SignedUpload
 from storage.blobs.presigned import PASSING_TAG, Presigner
-from storage.blobs.s3_credentials import SigningCredentials, open_credentials
 from storage.errors import BlobMissingError, StorageUnavailableError
 from storage.keys import is_blob_key, owns
 from storage.records import BlobRef, Owner
 from storage.sigv4 import Credentials
-from storage.ttl import DOWNLOAD_URL, UPLOAD_URL
 
 T = TypeVar("T")
-
-PATIENCE: Final = 4.5
-"""Seconds until a caller hears that S3 does not answer; the contract says within 5."""
-
-CONNECT_TIMEOUT_S: Final = 1.0
-READ_TIMEOUT_S: Final = 1.4
-"""For one attempt of three."""
 
 STORED_TYPE: Final = "application/octet-stream"
 """What a body is stored as: what it is, is said by the URL that it is fetched by."""
@@ -31,19 +23,12 @@ STORED_TYPE: Final = "application/octet-stream"
 _CONNECTIONS: Final = 50
 
 
-async def open_s3_blobs(
-    *,
-    bucket: str,
-    region: str,
-    endpoint_url: str | None = None,
-    credentials: Credentials | None = None,
-) -> "S3Blobs":
-    """Return the blobs of a bucket. Asks S3 nothing.
+class S3Blobs:
+    """`BlobStore` on S3, for one event loop from its first call until `aclose`. Making it asks S3 nothing.
 
-    With credentials given, the first body that is stored or fetched imports the SDK (0.3 s of CPU), and a
-    function that only signs URLs never does; to find credentials takes it at once.
+    The first body that is stored or fetched imports the SDK (0.3 s of CPU); who only signs URLs never does.
 
-    The process's role needs `s3:GetObject`, `s3:PutObject`, `s3:PutObjectTagging` and `s3:DeleteObject`
+    The credentials' role needs `s3:GetObject`, `s3:PutObject`, `s3:PutObjectTagging` and `s3:DeleteObject`
     on the bucket's objects, which signed URLs borrow, and `s3:ListBucket` on the bucket: without it S3
     answers 403 for a missing object, which then looks like a failure. The bucket needs CORS for the pages'
     origins, and a lifecycle rule that expires objects with the `PASSING_TAG` after `ttl.SPILL`.
@@ -51,84 +36,23 @@ async def open_s3_blobs(
     Args:
         bucket: its name, best without dots.
         region: that it is in.
+        credentials: of whoever asks; they must outlive this. A URL ends with those that signed it.
         endpoint_url: where S3 is, if not at AWS.
-        credentials: `None` for what the SDK finds.
-
-    Raises:
-        StorageUnavailableError: it finds no credentials.
-    """
-    session: Callable[[], Any]
-    if credentials is None:
-        found = _session()
-        session, signing = (lambda: found), await open_credentials(found)
-    else:
-        session, signing = (lambda: _session(credentials)), SigningCredentials(None, credentials)
-    return S3Blobs(
-        bucket=bucket,
-        presigner=Presigner(bucket=bucket, region=region, endpoint_url=endpoint_url),
-        credentials=signing,
-        client=lambda: session().create_client("s3", **_options(region, endpoint_url)),
-    )
-
-
-def _session(credentials: Credentials | None = None) -> Any:
-    # Here and not above: who only passes through this module shall not pay for the SDK.
-    from aiobotocore.session import get_session
-
-    session = get_session()
-    if credentials is not None:
-        session.set_credentials(
-            credentials.access_key_id, credentials.secret_access_key, credentials.session_token
-        )
-    return session
-
-
-def _options(region: str, endpoint_url: str | None) -> dict[str, Any]:
-    from aiobotocore.config import AioConfig
-
-    return {
-        "region_name": region,
-        "endpoint_url": endpoint_url,
-        "config": AioConfig(
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
-            max_pool_connections=_CONNECTIONS,
-            warm_up_loader_caches=True,  # reads its models in a thread
-            retries={"mode": "standard", "total_max_attempts": 3},
-            signature_version="s3v4",
-            s3={"addressing_style": "path" if endpoint_url else "auto"},
-            # `put` names a SHA-256, which is checked; another checksum on top breaks S3's likenesses.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        ),
-    }
-
-
-class S3Blobs:
-    """`BlobStore` on S3, for one event loop from its first call until `aclose`; see `open_s3_blobs`.
-
-    Args:
-        bucket: its name.
-        presigner: makes the URLs.
-        credentials: to sign them with.
-        client: returns a new client of the SDK, to be entered.
-        patience: seconds until a call that S3 does not answer fails.
     """
 
     def __init__(
         self,
         *,
         bucket: str,
-        presigner: Presigner,
-        credentials: SigningCredentials,
-        client: Callable[[], Any],
-        patience: float = PATIENCE,
+        region: str,
+        credentials: Credentials,
+        endpoint_url: str | None = None,
     ) -> None:
         self._bucket = bucket
-        self._presigner = presigner
+        self._region = region
         self._credentials = credentials
-        self._make_client = client
-        self._patience = patience
+        self._endpoint_url = endpoint_url
+        self._presigner = Presigner(bucket=bucket, region=region, endpoint_url=endpoint_url)
         self._client: Any = None
         self._closed = False
         self._opening = asyncio.Lock()
@@ -162,18 +86,17 @@ class S3Blobs:
     def sign_download(self, owner: Owner, ref: BlobRef, *, now: float) -> SignedDownload:
         """Return a URL for a plain `GET`; see `BlobStore.sign_download`."""
         _require(owner, ref)
-        return self._presigner.download(self._credentials.current(for_s=DOWNLOAD_URL), ref, now=now)
+        return self._presigner.download(self._credentials, ref, now=now)
 
     def sign_upload(self, owner: Owner, ref: BlobRef, *, now: float) -> SignedUpload:
         """Return a form for one `POST`; see `BlobStore.sign_upload`."""
         _require(owner, ref)
-        return self._presigner.upload(self._credentials.current(for_s=UPLOAD_URL), ref, now=now)
+        return self._presigner.upload(self._credentials, ref, now=now)
 
     async def aclose(self) -> None:
         """Close the connections; harmless when repeated."""
         self._closed = True
         self._client = None
-        await self._credentials.aclose()
         await self._opened.aclose()
 
     async def _ask(self, key: str, ask: Callable[[Any, dict[str, str]], Awaitable[T]]) -> T:
@@ -182,15 +105,42 @@ class S3Blobs:
         if self._closed:
             raise StorageUnavailableError("the blob store is closed")
         with _storage_errors():
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(WITHIN_S):
                 client = self._client or await self._open()
                 return await ask(client, {"Bucket": self._bucket, "Key": key})
 
     async def _open(self) -> Any:
         async with self._opening:
             if self._client is None:
-                self._client = await self._opened.enter_async_context(self._make_client())
+                self._client = await self._opened.enter_async_context(self._new_client())
             return self._client
+
+    def _new_client(self) -> Any:
+        """Return a client of the SDK, to be entered."""
+        # Here and not above: who only passes through this module shall not pay for the SDK.
+        from aiobotocore.config import AioConfig
+        from aiobotocore.session import get_session
+
+        return get_session().create_client(
+            "s3",
+            region_name=self._region,
+            endpoint_url=self._endpoint_url,
+            aws_access_key_id=self._credentials.access_key_id,
+            aws_secret_access_key=self._credentials.secret_access_key,
+            aws_session_token=self._credentials.session_token,
+            config=AioConfig(
+                connect_timeout=CONNECT_TIMEOUT_S,
+                read_timeout=READ_TIMEOUT_S,
+                max_pool_connections=_CONNECTIONS,
+                warm_up_loader_caches=True,  # reads its models in a thread
+                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                signature_version="s3v4",
+                s3={"addressing_style": "path" if self._endpoint_url else "auto"},
+                # `put` names a SHA-256, which is checked; another checksum on top breaks S3's likenesses.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
 
 
 async def _read(client: Any, place: dict[str, str]) -> bytes:

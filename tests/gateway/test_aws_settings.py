@@ -87,6 +87,19 @@ def test_what_a_function_needs_and_misses_is_named_by_its_variable() -> None:
         settings.require("door_table", "issuers")
 
 
+@pytest.mark.parametrize("missing", ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_what_is_needed_to_sign_is_named_too(missing: str) -> None:
+    environ = {
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "AKIA",
+        "AWS_SECRET_ACCESS_KEY": "hidden",
+    }
+    keys = Credentials(access_key_id="AKIA", secret_access_key="hidden")
+    assert read_aws_settings(environ).signing() == ("eu-west-1", keys)
+    with pytest.raises(ValueError, match=missing):
+        read_aws_settings({**environ, missing: ""}).signing()
+
+
 def test_no_issuer_is_a_list_of_none() -> None:
     settings = read_aws_settings({"MAKOTO_ISSUERS": "[]"})
     assert settings.issuers == ()

@@ -100,13 +100,12 @@ class Process:
         )
 
     def _api(self, url: str) -> ConnectionsApi:
-        aws = self.backend.aws
         if not url:
             raise ValueError("MAKOTO_CONNECTIONS_URL is not set")
-        assert aws.credentials is not None
         if url not in self._apis:
+            region, credentials = self.backend.aws.signing()
             self._apis[url] = ConnectionsApi(
-                url=url, region=aws.region, credentials=aws.credentials, clock=self.backend.clock
+                url=url, region=region, credentials=credentials, clock=self.backend.clock
             )
         return self._apis[url]
 
@@ -127,14 +126,14 @@ async def open_process(
     """
     aws = read_aws_settings()
     set_up_logs(aws.log_level)
-    aws.require("region", "credentials", "reply_function")
-    assert aws.credentials is not None
+    aws.require("reply_function")
+    region, credentials = aws.signing()
     return Process(
-        await open_backend(aws, client=open_client(aws), apart=apart or {}, clock=clock),
+        open_backend(aws, client=open_client(aws), apart=apart or {}, clock=clock),
         invoker=Invoker(
             function=aws.reply_function,
-            region=aws.region,
-            credentials=aws.credentials,
+            region=region,
+            credentials=credentials,
             endpoint_url=aws.lambda_url,
             clock=clock,
         ),

@@ -62,12 +62,11 @@ async def open_reply_process() -> ReplyProcess:
 
 
 def _secret(aws: AwsSettings) -> ModelSecret:
-    aws.require("region", "credentials")
-    assert aws.credentials is not None
+    region, credentials = aws.signing()
     return ModelSecret(
         aws.model_secret,
-        region=aws.region,
-        credentials=aws.credentials,
+        region=region,
+        credentials=credentials,
         plain="AZURE_OPENAI_API_KEY" if aws.rest.get(_AZURE) else "OPENAI_API_KEY",
         endpoint_urls={"secretsmanager": aws.secretsmanager_url, "ssm": aws.ssm_url},
     )

@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from storage.blobs.blob_store import SignedDownload, SignedUpload
-from storage.blobs.s3 import S3Blobs, open_s3_blobs
+from storage.blobs.s3 import S3Blobs
 from storage.sigv4 import Credentials, Scope, signed
 
 REGION = "us-east-1"
@@ -85,7 +85,7 @@ async def _ask(
 
 @asynccontextmanager
 async def opened(url: str, keys: Credentials, bucket: str) -> AsyncIterator[S3Blobs]:
-    blobs = await open_s3_blobs(bucket=bucket, region=REGION, endpoint_url=url, credentials=keys)
+    blobs = S3Blobs(bucket=bucket, region=REGION, credentials=keys, endpoint_url=url)
     try:
         yield blobs
     finally:

@@ -9,15 +9,17 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from storage.attempts import READ_TIMEOUT_S
 from storage.blobs.presigned import PASSING_TAG
-from storage.blobs.s3 import READ_TIMEOUT_S, S3Blobs, open_s3_blobs
+from storage.blobs.s3 import S3Blobs
 from storage.errors import BlobMissingError, StorageUnavailableError
 from storage.keys import blob_key
 from storage.records import BlobRef
+from storage.sigv4 import Credentials
 from storage.ttl import DAY, SPILL
 from tests.engines.fault_proxy import SLOW_DOWN, Answer, Fault, FaultProxy, fault_proxy
 from tests.engines.processes import Engine
-from tests.storage.blobs.s3_hosts import KEYS, REGION, fetch, make_bucket, opened, tags_of
+from tests.storage.blobs.s3_hosts import KEYS, fetch, make_bucket, opened, tags_of
 from tests.storage.samples import ANNA, BEN, NOW
 
 KEY = blob_key(ANNA, "payload")
@@ -228,8 +230,8 @@ async def test_a_service_that_is_not_there() -> None:
 
 async def test_calls_at_once_share_one_client(blobs: S3Blobs) -> None:
     made = []
-    make = blobs._make_client
-    blobs._make_client = lambda: made.append(1) or make()
+    make = blobs._new_client
+    blobs._new_client = lambda: made.append(1) or make()
     await asyncio.gather(*(blobs.put(blob_key(ANNA, f"p{n}"), b"x") for n in range(30)))
 
     assert len(made) == 1
@@ -245,37 +247,27 @@ async def test_a_closed_store_opens_no_new_connections(blobs: S3Blobs, proxy: Fa
     assert proxy.asked == ["PUT"]
 
 
-# What the SDK reads
+# What it signs with
 
 
-@pytest.fixture
-def nothing_to_find(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No credentials in the environment, in files or from a host."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-
-
-@pytest.mark.usefixtures("nothing_to_find")
-async def test_without_credentials_it_does_not_open() -> None:
-    with pytest.raises(StorageUnavailableError, match="no credentials"):
-        await open_s3_blobs(bucket="bucket", region=REGION)
-
-
-@pytest.mark.usefixtures("nothing_to_find")
-async def test_a_functions_temporary_credentials_are_found_and_handed_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ASIA")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
-    monkeypatch.setenv("AWS_SESSION_TOKEN", "token+of/it=")
-    blobs = await open_s3_blobs(bucket="bucket", region=REGION)
-    download = blobs.sign_download(ANNA, REF, now=NOW)
-    upload = blobs.sign_upload(ANNA, REF, now=NOW)
-    await blobs.aclose()
+async def test_a_functions_temporary_credentials_are_handed_on() -> None:
+    keys = Credentials(
+        access_key_id="ASIA", secret_access_key="hidden", session_token="token+of/it="
+    )
+    async with opened("http://127.0.0.1:9", keys, "bucket") as blobs:
+        download = blobs.sign_download(ANNA, REF, now=NOW)
+        upload = blobs.sign_upload(ANNA, REF, now=NOW)
 
     assert "X-Amz-Security-Token=token%2Bof%2Fit%3D" in download.url
     assert upload.fields["x-amz-security-token"] == "token+of/it="
     assert "hidden" not in download.url + str(upload)
+
+
+async def test_they_alone_sign_whatever_else_the_sdk_would_find(
+    monkeypatch: pytest.MonkeyPatch, s3rver: Engine, bucket: str
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "of-somebody-else")
+    async with opened(s3rver.url, KEYS["s3rver"], bucket) as blobs:
+        await blobs.put(KEY, BODY)
+        assert await blobs.get(KEY) == BODY
