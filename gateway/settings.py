@@ -63,6 +63,12 @@ def variable(field: str) -> str:
     return _OTHER_NAMES.get(field, PREFIX + field.upper())
 
 
+def key_variable(environ: Mapping[str, str]) -> str:
+    """Return the variable of the one key that such an environment lacks: Azure's if it names a resource."""
+    on_azure = environ.get(variable("azure_endpoint"), "").strip()
+    return variable("azure_api_key" if on_azure else "openai_api_key")
+
+
 class Settings(BaseModel):
     """Everything an operator may set. Lists are comma-separated; an empty value means the default."""
 
@@ -197,6 +203,13 @@ class Settings(BaseModel):
         if self.issuer and not self.audience:
             raise ValueError("MAKOTO_AUDIENCE must name at least one audience of the issuer")
         self.trusted_issuers()
+
+    @property
+    def provider(self) -> Literal["azure", "openai", "scripted"]:
+        """Who answers: Azure OpenAI if a resource is named, else OpenAI if there is a key, else a script."""
+        if self.azure_endpoint:
+            return "azure"
+        return "openai" if self.openai_api_key else "scripted"
 
     def trusted_issuers(self) -> tuple[Issuer, ...]:
         """Return the issuers whose tokens are accepted; none: the server is its own."""

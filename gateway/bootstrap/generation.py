@@ -19,7 +19,7 @@ from streaming.models.chat_model import ChatModel, Deadlines
 from streaming.models.errors import ModelError
 
 if TYPE_CHECKING:
-    from streaming.models.openai import AzureAccount, OpenAIAccount
+    from streaming.models.openai_account import AzureAccount, OpenAIAccount
 
 
 def make_generator(
@@ -59,7 +59,7 @@ async def open_model(settings: Settings, *, stack: AsyncExitStack) -> ChatModel:
         between_chunks=settings.between_chunks_s,
         total=settings.reply_s,
     )
-    if not settings.azure_endpoint and not settings.openai_api_key:
+    if settings.provider == "scripted":
         from streaming.models.scripted import ScriptedModel
 
         pace = settings.scripted_pace or None
@@ -71,10 +71,10 @@ async def open_model(settings: Settings, *, stack: AsyncExitStack) -> ChatModel:
 
     from streaming.models.openai import OpenAIModel
 
-    name = settings.azure_deployment if settings.azure_endpoint else settings.openai_model
+    name, account = _served(settings)
     model = OpenAIModel(
-        name or "",
-        _account(settings),
+        name,
+        account,
         max_output_tokens=settings.reply_tokens,
         deadlines=deadlines,
     )
@@ -82,7 +82,7 @@ async def open_model(settings: Settings, *, stack: AsyncExitStack) -> ChatModel:
     try:
         await model.warm()
     except ModelError as exc:
-        whose = "AZURE_OPENAI_*" if settings.azure_endpoint else "OPENAI_*"
+        whose = "AZURE_OPENAI_*" if settings.provider == "azure" else "OPENAI_*"
         raise SettingsError(f"{whose}: {exc}") from None
     return model
 
@@ -93,19 +93,21 @@ def load_provider() -> None:
     import_module("streaming.models.openai_head")
 
 
-def _account(settings: Settings) -> "AzureAccount | OpenAIAccount":
-    from streaming.models.openai import AzureAccount, OpenAIAccount
+def _served(settings: Settings) -> "tuple[str, AzureAccount | OpenAIAccount]":
+    """Return the name of a provider's model, and where it is served."""
+    from streaming.models.openai_account import OPENAI_URL, AzureAccount, OpenAIAccount
 
-    if settings.azure_endpoint:
+    if settings.provider == "azure":
+        assert settings.azure_endpoint is not None
         assert settings.azure_api_key is not None
         assert settings.azure_deployment is not None
-        return AzureAccount(
+        return settings.azure_deployment, AzureAccount(
             credential=settings.azure_api_key,
             endpoint=settings.azure_endpoint,
             deployment=settings.azure_deployment,
             api_version=settings.azure_api_version,
         )
     assert settings.openai_api_key is not None
-    if settings.openai_base_url is None:
-        return OpenAIAccount(credential=settings.openai_api_key)
-    return OpenAIAccount(credential=settings.openai_api_key, base_url=settings.openai_base_url)
+    return settings.openai_model, OpenAIAccount(
+        credential=settings.openai_api_key, base_url=settings.openai_base_url or OPENAI_URL
+    )

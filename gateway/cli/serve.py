@@ -44,10 +44,12 @@ def _allow_descriptors() -> None:
 
 
 def _greet(settings: Settings, url: str) -> None:
-    answered_by = "the scripted demo model (no key is set)"
-    if settings.azure_endpoint:
-        answered_by = f"{settings.azure_deployment} on Azure OpenAI"
-    elif settings.openai_api_key:
-        answered_by = settings.openai_model
-    print(f"Makoto is answering with {answered_by}; data is in {settings.data_dir}{os.sep}")
+    answered_by = {
+        "azure": f"{settings.azure_deployment} on Azure OpenAI",
+        "openai": settings.openai_model,
+        "scripted": "the scripted demo model (no key is set)",
+    }
+    print(
+        f"Makoto is answering with {answered_by[settings.provider]}; data is in {settings.data_dir}{os.sep}"
+    )
     print(f"Open {url}", flush=True)

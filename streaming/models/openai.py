@@ -1,7 +1,7 @@
 """Models served by OpenAI, Azure OpenAI, or any server that speaks their protocol.
 
 The `openai` SDK builds the head of the request (`streaming.models.openai_head`), once per
-credential; a warm turn only serialises its body and sends it over a kept-alive connection. Nothing
+model; a warm turn only serialises its body and sends it over a kept-alive connection. Nothing
 of the SDK runs while a reply streams.
 """
 
@@ -16,17 +16,12 @@ from streaming.models.errors import ModelUnavailableError
 from streaming.models.http_head import RequestHead
 from streaming.models.http_pool import ConnectionPool
 from streaming.models.http_source import post
-from streaming.models.openai_account import (
-    AzureAccount,
-    Credential,
-    OpenAIAccount,
-    current_credential,
-)
+from streaming.models.openai_account import AzureAccount, OpenAIAccount
 from streaming.models.reply_stream import stream_reply
 from streaming.models.retry import DEFAULT_RETRY, RetryPolicy
 from streaming.parts import Part
 
-__all__ = ["AzureAccount", "Credential", "OpenAIAccount", "OpenAIModel", "request_body"]
+__all__ = ["AzureAccount", "OpenAIAccount", "OpenAIModel", "request_body"]
 
 
 class OpenAIModel:
@@ -58,7 +53,6 @@ class OpenAIModel:
         self._deadlines = deadlines
         self._retry = retry
         self._head: RequestHead | None = None
-        self._head_credential: str | None = None
         self._pool: ConnectionPool | None = None
         self._preparing = asyncio.Lock()
         self._closed = False
@@ -83,7 +77,7 @@ class OpenAIModel:
         Optional; sends nothing.
 
         Raises:
-            ModelError: The credential could not be got.
+            ModelError: No request can be made with the account.
         """
         await self._current_head()
 
@@ -100,23 +94,17 @@ class OpenAIModel:
         return await post(self._pool, head, body)
 
     async def _current_head(self) -> RequestHead:
-        credential = await current_credential(self._account.credential)
-        if self._head is not None and credential == self._head_credential:
-            return self._head
         async with self._preparing:
-            if self._head is None or credential != self._head_credential:
+            if self._head is None:
                 # The SDK takes most of a second to load: in a thread, other turns do not notice.
-                self._head = await asyncio.to_thread(self._prepare, credential)
-                self._head_credential = credential
+                self._head = await asyncio.to_thread(self._prepare)
+                self._pool = ConnectionPool(self._head.origin)
             return self._head
 
-    def _prepare(self, credential: str) -> RequestHead:
+    def _prepare(self) -> RequestHead:
         from streaming.models.openai_head import build_head
 
-        head = build_head(self._account, model=self.name, credential=credential)
-        if self._pool is None:
-            self._pool = ConnectionPool(head.origin)
-        return head
+        return build_head(self._account, model=self.name)
 
 
 def request_body(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.identity.issuers import make_issuer
-from gateway.settings import Settings, SettingsError, read_settings, variable
+from gateway.settings import Settings, SettingsError, key_variable, read_settings, variable
 from gateway.settings_table import README, settings_table, with_table
 
 ISSUER = {
@@ -125,6 +125,38 @@ def test_settings_that_go_together() -> None:
     read_issuer, read_azure = read(**ISSUER), read(**AZURE)
     assert (read_issuer.issuer, read_issuer.audience) == ("https://id.example/pool", ("chat",))
     assert (read_azure.azure_api_key, read_azure.azure_deployment) == ("secret-azure-key", "chat")
+
+
+# Who answers
+
+
+@pytest.mark.parametrize(
+    ("environ", "provider"),
+    [
+        ({}, "scripted"),
+        ({"OPENAI_MODEL": "m", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, "scripted"),
+        ({"OPENAI_API_KEY": "sk-1"}, "openai"),
+        (AZURE, "azure"),
+        ({**AZURE, "OPENAI_API_KEY": "sk-1"}, "azure"),
+    ],
+    ids=["nothing", "no key", "OpenAI", "Azure", "Azure wins"],
+)
+def test_who_answers(environ: dict[str, str], provider: str) -> None:
+    assert read(**environ).provider == provider
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        (None, "openai"),
+        ("  ", "openai"),
+        ("https://example.openai.azure.com", "azure"),
+    ],
+)
+def test_a_key_alone_is_that_of_who_answers_with_it(endpoint: str | None, expected: str) -> None:
+    environ = {} if endpoint is None else {"AZURE_OPENAI_ENDPOINT": endpoint}
+    whole = {"AZURE_OPENAI_DEPLOYMENT": "chat", **environ, key_variable(environ): "key"}
+    assert read(**whole).provider == expected
 
 
 # Issuers

@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from typing import Final
 
 from gateway.aws_settings import AwsSettings, read_aws_settings
 from gateway.bootstrap.aws import ordinary_settings
 from gateway.bootstrap.generation import open_model
 from gateway.hosts.aws.invocation import Process, open_process
 from gateway.hosts.aws.secrets import ModelSecret
+from gateway.settings import key_variable
 from streaming.models.chat_model import ChatModel
-
-_AZURE: Final = "AZURE_OPENAI_ENDPOINT"
 
 
 class ReplyProcess:
@@ -67,10 +65,10 @@ def _secret(aws: AwsSettings) -> ModelSecret:
         aws.model_secret,
         region=region,
         credentials=credentials,
-        plain="AZURE_OPENAI_API_KEY" if aws.rest.get(_AZURE) else "OPENAI_API_KEY",
+        plain=key_variable(aws.rest),
         endpoint_urls={"secretsmanager": aws.secretsmanager_url, "ssm": aws.ssm_url},
     )
 
 
 async def _values(secret: ModelSecret | None) -> Mapping[str, str]:
-    return {} if secret is None else dict(await secret.values())
+    return {} if secret is None else await secret.values()

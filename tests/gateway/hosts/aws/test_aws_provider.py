@@ -14,7 +14,7 @@ from gateway.aws_settings import read_aws_settings
 from gateway.hosts.aws import reply_process as module
 from gateway.hosts.aws.invocation import Process
 from gateway.hosts.aws.reply_process import ReplyProcess
-from gateway.hosts.aws.secrets import ModelSecret
+from gateway.hosts.aws.secrets import ModelSecret, SecretValues
 from gateway.settings import Settings, SettingsError
 from tests.engines.fault_proxy import FaultProxy, fault_proxy
 from tests.engines.processes import Engine
@@ -110,8 +110,8 @@ class Secret:
     def __init__(self) -> None:
         self.held = {"OPENAI_API_KEY": "first"}
 
-    async def values(self) -> dict[str, str]:
-        return self.held
+    async def values(self) -> SecretValues:
+        return SecretValues(self.held)
 
 
 async def test_a_key_that_was_rotated_makes_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +132,7 @@ async def test_a_key_that_was_rotated_makes_another_model(monkeypatch: pytest.Mo
 
     first = await process.model()
     assert await process.model() is first
+    assert "first" not in str(vars(process)), "the key is not shown"
     secret.held = {"OPENAI_API_KEY": "second"}
     second = await process.model()
     assert second is not first
