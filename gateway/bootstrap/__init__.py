@@ -1,4 +1,8 @@
-"""The composition root: settings in, a working gateway out. Nothing else builds things.
+"""The composition root: settings in, a working gateway out.
+
+What both hosts have, and what a host's backend is, is put together here alone. Around it each host puts its
+own: the local one its sockets, tasks, limits and routes (`hosts.local.server`), that of AWS its clients of
+API Gateway and Lambda (`hosts.aws.invocation`) and the site of its HTTP API (`hosts.aws.http`).
 
 Lifetimes belong to the `AsyncExitStack` that the host hands in: what is opened there is closed with
 it, in reverse order. AWS ends a process without a word, so there nothing is closed::
