@@ -52,7 +52,7 @@ class Beat:
 
     async def run(self) -> None:
         """Beat until the run is ours no more; cancel it when the run has ended."""
-        while not self._live.sealed and not self._live.forgotten:
+        while not self._live.lost and not self._live.forgotten:
             await asyncio.sleep(BEAT_EVERY_S)
             await self._beat()
             await self._report_gone()
@@ -121,7 +121,7 @@ class Beat:
                 last_seq=self._live.feed.kept,
             )
         except NotRunOwnerError:
-            self._live.seal()
+            self._live.lose()
         except StorageError as exc:  # the slots of the log keep it safe; the next beat may succeed
             if not self._missed:
                 run_id = self._live.run.run_id

@@ -35,8 +35,12 @@ class LiveRun:
         pace: the rhythm of the writes; `None` where they cost nothing.
 
     Attributes:
-        claimed: whether the store knows `claimed_by` already.
-        context: what to answer from, if the run was claimed when it was accepted.
+        claimed: whether the store knows `claimed_by` already; set by who claims the run.
+        context: what to answer from, if the run was claimed when it was accepted; set by who accepts it.
+        started: whether a `RunStarter` has taken it on; set by that.
+        cancelled: whether somebody asked to stop it.
+        forgotten: whether its session was deleted.
+        lost: whether somebody else generates or has ended it; nothing more is logged or posted.
     """
 
     def __init__(
@@ -60,9 +64,9 @@ class LiveRun:
         self.cancelled = run.cancel_at is not None
         self.forgotten = False
         self.started = False
-        self.sealed = False
+        self.lost = False
         self._appender = Appender(
-            log, claimed_by=claimed_by, kept=self._kept, gave_up=self._turn_volatile, lost=self.seal
+            log, claimed_by=claimed_by, kept=self._kept, gave_up=self._turn_volatile, lost=self.lose
         )
         self._spill_until = spill_until
         self._pace = pace
@@ -122,7 +126,7 @@ class LiveRun:
         Args:
             events: encoded events; the terminal one goes to `end` instead.
         """
-        if self.sealed or not events:
+        if self.lost or not events:
             return
         if self._pace is not None:
             self._unpaced.extend(events)
@@ -136,7 +140,7 @@ class LiveRun:
         self._advance()
 
     async def settle(self) -> None:
-        """Wait until every emitted event is logged, or can be no more (`volatile`, `sealed`).
+        """Wait until every emitted event is logged, or can be no more (`volatile`, `lost`).
 
         Bounded by `appender.VOLATILE_AFTER_S` and the time a blob store may take. Cancelling is safe.
         """
@@ -245,7 +249,7 @@ class LiveRun:
         self._flush_if_paced()
 
     def _append(self, events: Sequence[LoggedEvent], body: bytes, blob: BlobRef | None) -> None:
-        if self.sealed:
+        if self.lost:
             return
         first = self.last_seq + 1
         self.feed.events.extend(events)
@@ -269,9 +273,9 @@ class LiveRun:
         self._flush_if_paced()
         self._check_settled()
 
-    def seal(self) -> None:
+    def lose(self) -> None:
         """Somebody else ended this run: close upstream, post nothing more."""
-        self.sealed = True
+        self.lost = True
         del self.feed.events[self.feed.kept :]
         self._appender.stop()
         self._unnumbered.clear()

@@ -52,7 +52,7 @@ class Finisher:
             The session's next queued run, to be started now, or `None`.
         """
         await live.settle()
-        if live.sealed:
+        if live.lost:
             await self.tell_lost(live)
             return None
         completion = self._completion(live, draft, outcome, usage)

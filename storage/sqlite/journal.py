@@ -87,11 +87,11 @@ class Journal:
         else:
             log.claimed_by = claimed_by
 
-    async def seal(self, completion: Completion) -> bytes | None:
+    async def begin_end(self, completion: Completion) -> bytes | None:
         """Refuse further appends and return the whole log, its terminal entry included, for one row.
 
-        Follow it by `ended` or `unsealed`, but for `None`: then no such claim is live here, and nothing
-        was sealed; the database may hold its end already.
+        Follow it by `ended` or `undo_end`, but for `None`: then no such claim is live here, and appends are
+        as before; the database may hold its end already.
 
         Raises:
             LogSlotTakenError: the terminal entry does not follow the last one that was kept.
@@ -106,8 +106,8 @@ class Journal:
         log.ends += 1
         return log.body() + entry_record(0, completion.terminal)
 
-    def unsealed(self, run_id: str) -> None:
-        """Allow appends again: the end that was sealed could not be stored."""
+    def undo_end(self, run_id: str) -> None:
+        """Allow appends again: the end could not be stored."""
         if (log := self._logs.get(run_id)) is not None:
             log.ends -= 1
 

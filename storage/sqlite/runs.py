@@ -126,13 +126,13 @@ class SqliteRuns:
 
     async def finish(self, completion: Completion) -> Run | None:
         """Store the end of a run, on the disk; see `Runs.finish`."""
-        log = await self._journal.seal(completion)
+        log = await self._journal.begin_end(completion)
         run_id = completion.run_id
         return await self._writer.call(
             lambda connection: _finish(connection, self._key, completion, log),
             durable=True,
             done=lambda _: self._journal.ended(run_id),
-            failed=None if log is None else lambda: self._journal.unsealed(run_id),
+            failed=None if log is None else lambda: self._journal.undo_end(run_id),
         )
 
 

@@ -192,13 +192,13 @@ async def test_an_answer_that_waits_in_a_process_that_stood_still_is_heard(
     assert (around.live.feed.kept, around.live.volatile) == (1, False)
 
 
-async def test_a_volatile_run_is_sealed_by_what_a_log_says_too_late(around: Surroundings) -> None:
+async def test_a_volatile_run_is_lost_by_what_a_log_says_too_late(around: Surroundings) -> None:
     around.live.emit(deltas("a"))
     await asyncio.sleep(VOLATILE_AFTER_S)
     assert around.live.volatile
     around.log.take_slot()
     around.log.answer()
-    assert around.live.sealed
+    assert around.live.lost
 
 
 async def test_a_late_reader_of_a_volatile_run_gets_all_of_it(around: Surroundings) -> None:
@@ -239,7 +239,7 @@ async def test_the_terminal_entry_of_a_volatile_run_takes_the_next_slot_of_its_l
 # A log that somebody else continues
 
 
-async def test_a_taken_slot_seals_the_run_and_stops_its_generation(around: Surroundings) -> None:
+async def test_a_taken_slot_loses_the_run_and_stops_its_generation(around: Surroundings) -> None:
     stops: list[str] = []
     around.live.stopped_by(lambda: stops.append("stopped"))
     follow(around)
@@ -249,7 +249,7 @@ async def test_a_taken_slot_seals_the_run_and_stops_its_generation(around: Surro
     around.live.emit(deltas("b"))
     around.live.emit(deltas("c"))
     around.log.answer()
-    assert around.live.sealed
+    assert around.live.lost
     assert stops == ["stopped"]
     await around.live.settle()
     around.live.emit(deltas("d"))
@@ -259,7 +259,7 @@ async def test_a_taken_slot_seals_the_run_and_stops_its_generation(around: Surro
 
 
 async def test_what_a_log_keeps_behind_a_taken_slot_is_not_posted(around: Surroundings) -> None:
-    """No true log does that; a run that is sealed must not care."""
+    """No true log does that; a run that is lost must not care."""
     follow(around)
     around.live.emit(deltas("a"))
     around.live.emit(deltas("b"))
@@ -267,11 +267,11 @@ async def test_what_a_log_keeps_behind_a_taken_slot_is_not_posted(around: Surrou
     pending, around.log.pending = around.log.pending, []
     pending[0][1](around.log._keep(pending[0][0]))
     pending[1][1](None)
-    assert around.live.sealed
+    assert around.live.lost
     assert around.transport.frames["c1"] == []
 
 
-async def test_a_taken_slot_found_while_trying_again_seals_the_run(around: Surroundings) -> None:
+async def test_a_taken_slot_found_while_trying_again_loses_the_run(around: Surroundings) -> None:
     follow(around)
     around.log.refusing = True
     around.live.emit(deltas("a"))
@@ -281,11 +281,11 @@ async def test_a_taken_slot_found_while_trying_again_seals_the_run(around: Surro
     around.log.take_slot()
     around.log.at_once = True
     await around.live.settle()
-    assert around.live.sealed
+    assert around.live.lost
     assert around.transport.frames["c1"] == []
 
 
-async def test_an_event_that_is_being_spilled_when_the_run_is_sealed_is_dropped(
+async def test_an_event_that_is_being_spilled_when_the_run_is_lost_is_dropped(
     around: Surroundings,
 ) -> None:
     around.blobs.gate = asyncio.Event()
@@ -293,7 +293,7 @@ async def test_an_event_that_is_being_spilled_when_the_run_is_sealed_is_dropped(
     around.live.emit(deltas("a", LARGE))
     await idle()
     around.log.answer()
-    assert around.live.sealed
+    assert around.live.lost
     around.blobs.gate.set()
     await idle()
     assert around.log.pending == []

@@ -336,7 +336,7 @@ async def test_who_is_the_owner_no_more_posts_nothing_more(house: House) -> None
     async with asyncio.timeout(1):
         await house.beat().run()
     house.say("a")
-    assert (stopped, house.around.live.sealed) == ([True], True)
+    assert (stopped, house.around.live.lost) == ([True], True)
     assert not house.around.live.cancelled
 
 

@@ -155,5 +155,5 @@ async def test_what_waits_is_dropped_when_another_has_ended_the_run(around: Surr
     around.live.emit([content_delta("b")])
     around.log.take_slot()
     await around.live.settle()
-    assert around.live.sealed
+    assert around.live.lost
     assert around.live.last_seq == 1

@@ -49,7 +49,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule(texts=st.lists(TEXTS, min_size=1, max_size=4))
     def emit(self, texts: list[str]) -> None:
-        if not self.around.live.sealed:
+        if not self.around.live.lost:
             self.emitted += "".join(texts)
         self._on_loop(self.around.live.emit, [content_delta(text) for text in texts])
 
@@ -117,7 +117,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_posted_that_is_not_kept(self) -> None:
         live = self.around.live
-        if not live.volatile and not live.sealed:
+        if not live.volatile and not live.lost:
             assert live.feed.kept <= (self.around.log.kept[-1].last if self.around.log.kept else 0)
 
     @invariant()

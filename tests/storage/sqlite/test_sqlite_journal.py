@@ -418,13 +418,13 @@ async def test_one_of_two_ends_that_fails_lets_nobody_append_before_the_other(
     store: SqliteStore,
 ) -> None:
     run = await running(store, send(new=True))
-    await store._journal.seal(completion(run))
-    await store._journal.seal(completion(run))
-    store._journal.unsealed(run.run_id)
+    await store._journal.begin_end(completion(run))
+    await store._journal.begin_end(completion(run))
+    store._journal.undo_end(run.run_id)
 
     with pytest.raises(StorageError):
         await append(store.of(ANNA).log, entry(run, 1))
-    store._journal.unsealed(run.run_id)
+    store._journal.undo_end(run.run_id)
     await append(store.of(ANNA).log, entry(run, 1))
 
 
