@@ -51,7 +51,7 @@ class OpenPage(Generic[T]):
 
     def close(self) -> Page[T]:
         """Return the page, which has a cursor if a row found no place."""
-        following = None
+        next_cursor = None
         if self._is_full and self._last is not None:
-            following = cursors.encode(self._last, *self._scope)
-        return Page(items=tuple(self._rows), next=following)
+            next_cursor = cursors.encode(self._last, *self._scope)
+        return Page(items=tuple(self._rows), next=next_cursor)

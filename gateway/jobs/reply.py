@@ -91,9 +91,9 @@ class ReplyJob:
             unread_run_s=self._unread_run_s,
         )
         await beat.heed(claimed)
-        following = await self._generate(live, beat, deadline)
-        if following is not None:  # first: it waits for no reader of this one
-            self._starter.start(self._live.open(owner, following))
+        next_run = await self._generate(live, beat, deadline)
+        if next_run is not None:  # first: it waits for no reader of this one
+            self._starter.start(self._live.open(owner, next_run))
         await self._serve_to_the_end(its.runs, live, beat, until=deadline + FINISH_S)
 
     async def _already_claimed(self, owner: Owner, run_id: str) -> None:
@@ -109,10 +109,10 @@ class ReplyJob:
         beating = asyncio.create_task(beat.run(), name=f"beat {live.run.run_id}")
         try:
             async with asyncio.timeout(remaining + FINISH_S):
-                following, _ = await asyncio.gather(
+                next_run, _ = await asyncio.gather(
                     self._generator.generate(live), beat.welcome_subscribers()
                 )
-                return following
+                return next_run
         except TimeoutError:
             raise RunUnfinishedError(live.run.run_id) from None
         finally:

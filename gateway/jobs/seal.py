@@ -66,11 +66,11 @@ class SealJob:
             await self._recovery.revive(owner, run.session_id)
             return
         try:
-            following = await self._end(owner, run)
+            next_run = await self._end(owner, run)
         except NotRunOwnerError:
             raise RunAliveError(run_id) from None
-        if following is not None:
-            self._starter.start(self._live.open(owner, following))
+        if next_run is not None:
+            self._starter.start(self._live.open(owner, next_run))
         await self._tell(owner, run)
 
     async def _end(self, owner: Owner, run: Run) -> Run | None:

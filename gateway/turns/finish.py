@@ -58,7 +58,7 @@ class Finisher:
         completion = self._completion(live, draft, outcome, usage)
         try:
             async with asyncio.timeout(TELL_WITHIN_S):
-                following = await self._store_end(live.owner, completion)
+                next_run = await self._store_end(live.owner, completion)
         except LogSlotTakenError:
             if live.volatile:
                 # An append that seemed refused was kept after all. Nobody else has the run: its
@@ -75,7 +75,7 @@ class Finisher:
             completion = replace(completion, log_until=completion.finished_at)
             return await self._keep_trying(live, completion, str(error) or "no answer in time")
         self._tell(live, outcome, usage, saved=not live.volatile)
-        return following
+        return next_run
 
     async def _store_end(self, owner: Owner, completion: Completion) -> Run | None:
         runs = self._store.of(owner).runs

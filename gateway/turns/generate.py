@@ -137,9 +137,9 @@ class Generator:
         if outcome.whole:
             live.emit(attempt.writer.close())
         usage = self._usage(attempt, outcome)
-        following = await self._finisher.finish(live, attempt.writer.draft, outcome, usage)
+        next_run = await self._finisher.finish(live, attempt.writer.draft, outcome, usage)
         self._report(live, outcome, usage, attempt)
-        return following
+        return next_run
 
     def new_claim(self) -> Claim:
         """Return a claim for a run that is being accepted, to be generated here."""

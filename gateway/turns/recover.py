@@ -132,7 +132,7 @@ class Recovery:
             log.exception("run not recovered", extra={"run_id": run.run_id})
 
     async def _take_up(self, owner: Owner, run: Run) -> None:
-        following: Run | None = run
+        next_run: Run | None = run
         if run.claimed_by in self._unbegun:
             self._begin(owner, run, run.claimed_by)
             return
@@ -140,11 +140,11 @@ class Recovery:
             if run.lease_until > self._clock():  # somebody generates it
                 return
             try:
-                following = await self._sealer.seal(owner, run)
+                next_run = await self._sealer.seal(owner, run)
             except NotRunOwnerError:  # somebody else has ended it
                 return
-        if following is not None:
-            self._starter.start(self._live.open(owner, following))
+        if next_run is not None:
+            self._starter.start(self._live.open(owner, next_run))
 
     def _begin(self, owner: Owner, run: Run, claimed_by: str) -> None:
         """Generate a run under a claim of ours that is stored, but that we were not told of."""

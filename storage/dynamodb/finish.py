@@ -43,11 +43,11 @@ async def finish(
 ) -> Run | None:
     """Store the end of a run; see `Runs.finish`. Returns the session's next run, if one waits."""
     await writer.settle()  # what was appended before belongs before the end
-    following = await writer.next_number(completion.claimed_by)
+    next_number = await writer.next_number(completion.claimed_by)
     run = await _own(table, keys, completion)
     if run.state == "ended":
         return await _waiting(table, keys, run)
-    if completion.terminal.first != following:
+    if completion.terminal.first != next_number:
         raise LogSlotTakenError("the terminal entry does not fit the log")
     text_at: Item = {}
     if completion.reply is not None:

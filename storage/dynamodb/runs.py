@@ -249,11 +249,11 @@ class DynamoRuns:
         """Store the end of a run; see `Runs.finish`."""
         run_id = completion.run_id
         async with in_time():
-            following = await finish(
+            next_run = await finish(
                 self._table, self._keys, self._contents, self._writer(run_id), completion
             )
         await self._writers.stop(self._owner, [run_id])
-        return following
+        return next_run
 
     async def _cancel_early(self, run_id: str, now: float) -> bool:
         """Keep the cancel of a run that is not known yet; false if the run has come meanwhile."""

@@ -68,10 +68,10 @@ class RunTasks:
 
     async def _run(self, live: LiveRun) -> None:
         try:
-            following = await self._generate(live)
+            next_run = await self._generate(live)
         except Exception:
             log.exception("generation broke", extra={"run_id": live.run.run_id})
-            following = None
+            next_run = None
         self._live.retire(live, linger_s=LINGER_S)
-        if following is not None:
-            self.start(self._live.open(live.owner, following))
+        if next_run is not None:
+            self.start(self._live.open(live.owner, next_run))

@@ -181,10 +181,10 @@ class Starter:
         self.tasks[live.run.run_id] = asyncio.create_task(self._run(live))
 
     async def _run(self, live: LiveRun) -> None:
-        following = await self._generate(live)
+        next_run = await self._generate(live)
         self._live.retire(live, linger_s=LINGER_S)
-        if following is not None:
-            self.start(self._live.open(live.owner, following))
+        if next_run is not None:
+            self.start(self._live.open(live.owner, next_run))
 
 
 class Exchange:
