@@ -21,8 +21,8 @@ from gateway.faults import cause_of, wire_error
 from gateway.frames.spill import Spill
 from gateway.identity.admission import Admission, Admitted, Handshake
 from gateway.identity.principal import still_holds
+from gateway.runs.found import listed_run
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.local_finder import listed_run
 from gateway.runs.transport import GoneError, Transport
 from gateway.tenants.tier import Tier
 from gateway.turns.conversation import Conversation

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 from gateway.jobs.serve import serve
+from gateway.runs.found import Readable
 from gateway.runs.identities import Identities
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.replay import Replayable, Replayer
+from gateway.runs.replay import Replayer
 from gateway.runs.run_starter import RunStarter
 from gateway.turns.recover import Recovery
 from gateway.turns.seal import Sealer
@@ -82,7 +83,7 @@ class SealJob:
         """Post the end to those who were reading and may; what they have already they drop."""
         ended = await self._store.of(owner).runs.get(run.run_id)
         found = await self._replayer.replay(owner, ended) if ended is not None else None
-        if isinstance(found, Replayable):
+        if isinstance(found, Readable):
             identities = Identities(self._store.connections, clock=self._clock)
             for reader in await identities.holding(run.readers):
                 self._live.followers.follow(found.feed, reader.connection_id, after=reader.after)

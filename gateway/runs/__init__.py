@@ -9,7 +9,8 @@
     reader                       one connection's cursor in it
     replay                       the log of a run that is over, told again
     transport                    where frames leave
-    local_finder, shared_finder  find a run that is generated in this process, or in another one
+    local_finder, shared_finder  find a run that is generated in this process, or in another one;
+    found                        what they return
     followers                    which connections read what
     beat, identities             what other processes ask of a run here, and whose identity holds
     unread                       ends what nobody has read for long

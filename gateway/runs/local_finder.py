@@ -1,25 +1,14 @@
 """Finding what a client may follow, where runs are generated in this process."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from gateway.runs.found import Expired, Readable, Untended, listed_run
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.replay import Expired, Replayable, Replayer
+from gateway.runs.replay import Replayer
 from gateway.wire import answers
 from gateway.wire.errors import NotFoundError, RateLimitedError
-from storage.records import Connection, Owner, Run, RunState
+from storage.records import Connection, Owner, RunState
 from storage.repositories import Store
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Untended:
-    """A run that nobody who can be asked generates: it waits, or its generation died.
-
-    Attributes:
-        run: as the store said it is.
-    """
-
-    run: Run
 
 
 class LocalFinder:
@@ -38,7 +27,7 @@ class LocalFinder:
 
     async def find(
         self, owner: Owner, run_id: str, reader: Connection, *, after: int | None
-    ) -> Replayable | Untended | Expired:
+    ) -> Readable | Untended | Expired:
         """Return the feed to follow; see `RunFinder.find`. Nobody follows it yet.
 
         Raises:
@@ -98,23 +87,13 @@ class LocalFinder:
         """Return how many runs of that owner are queued or under way."""
         return self._live.count(owner)
 
-    def _find_live(self, owner: Owner, run_id: str) -> Replayable | None:
+    def _find_live(self, owner: Owner, run_id: str) -> Readable | None:
         live = self._live.find(owner, run_id)
         if live is None:
             return None
         state: RunState = "running" if live.last_seq else "queued"
         if live.feed.complete:
             state = "ended"
-        return Replayable(
+        return Readable(
             feed=live.feed, session_id=live.run.session_id, state=state, last_seq=live.feed.kept
         )
-
-
-def listed_run(run: Run, *, last_seq: int) -> answers.LiveRun:
-    """Return what a client is told of a run that has not ended."""
-    return answers.LiveRun(
-        run_id=run.run_id,
-        session_id=run.session_id,
-        last_seq=last_seq,
-        state="running" if last_seq or run.state == "running" else "queued",
-    )

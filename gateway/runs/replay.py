@@ -1,31 +1,14 @@
 """Replaying the log of an ended run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from gateway.frames.pack import LoggedEvent
 from gateway.frames.spill import Spill
 from gateway.runs.feed import Feed
+from gateway.runs.found import Expired, Readable
 from gateway.runs.transport import Transport
-from storage.records import LogEntry, Owner, Run, RunState
+from storage.records import LogEntry, Owner, Run
 from storage.repositories import Store
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayable:
-    """A feed and where its run stands."""
-
-    feed: Feed
-    session_id: str
-    state: RunState
-    last_seq: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expired:
-    """A run whose log may not be replayed any more."""
-
-    run: Run
 
 
 class Replayer:
@@ -45,7 +28,7 @@ class Replayer:
         self._spill = spill
         self._clock = clock
 
-    async def replay(self, owner: Owner, run: Run) -> Replayable | Expired:
+    async def replay(self, owner: Owner, run: Run) -> Readable | Expired:
         """Return the whole log of an ended run as a complete feed, or that it is over.
 
         Raises:
@@ -59,9 +42,7 @@ class Replayer:
         if len(feed.events) != run.last_seq:
             return Expired(run=run)
         feed.advance(run.last_seq, complete=True)
-        return Replayable(
-            feed=feed, session_id=run.session_id, state="ended", last_seq=run.last_seq
-        )
+        return Readable(feed=feed, session_id=run.session_id, state="ended", last_seq=run.last_seq)
 
 
 def events_of(entry: LogEntry) -> list[LoggedEvent]:

@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from gateway.identity.principal import still_holds
-from gateway.runs.local_finder import Untended, listed_run
-from gateway.runs.replay import Expired, Replayable, Replayer
+from gateway.runs.found import Expired, Joined, Readable, Untended, listed_run
+from gateway.runs.replay import Replayer
 from gateway.wire import answers
 from gateway.wire.errors import NotFoundError, RateLimitedError
-from storage.records import Connection, Owner, Run, RunReader, RunState
+from storage.records import Connection, Owner, Run, RunReader
 from storage.repositories import SharedStore
 
 BEGUN_WITHIN_S = 4.0
@@ -20,21 +19,6 @@ Less than an accept may take to fail that was stored all the same: who sends aga
 
 EVERY_SESSION = "*"
 """Stands for a session's id, which none is, where the owner's connections are kept: as subscribers."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Joined:
-    """The process that generates the run posts to the connection, within a beat.
-
-    Attributes:
-        last_seq: at the last beat.
-        overdue: it has waited so long for a process that perhaps none was told.
-    """
-
-    session_id: str
-    state: RunState
-    last_seq: int
-    overdue: bool
 
 
 class SharedFinder:
@@ -71,7 +55,7 @@ class SharedFinder:
 
     async def find(
         self, owner: Owner, run_id: str, reader: Connection, *, after: int | None
-    ) -> Replayable | Joined | Untended | Expired:
+    ) -> Readable | Joined | Untended | Expired:
         """Make the connection a reader of a live run, or return what to follow; see `RunFinder.find`.
 
         Raises:

@@ -3,10 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from gateway.runs.found import Expired, Joined, Readable, Untended
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.local_finder import Untended
-from gateway.runs.replay import Expired, Replayable
-from gateway.runs.shared_finder import Joined
 from gateway.turns.recover import Recovery
 from gateway.wire import answers
 from gateway.wire.answers import Resumed, Subscribed, Unsubscribed
@@ -23,7 +21,7 @@ class RunFinder(Protocol):
 
     async def find(
         self, owner: Owner, run_id: str, reader: Connection, *, after: int | None
-    ) -> Replayable | Joined | Untended | Expired:
+    ) -> Readable | Joined | Untended | Expired:
         """Return how that connection may follow the run.
 
         Args:
@@ -144,7 +142,7 @@ class Following:
 
     async def find(
         self, owner: Owner, run_id: str, here: Connection, *, after: int | None
-    ) -> Replayable | Joined | Expired:
+    ) -> Readable | Joined | Expired:
         """Return how that connection may follow a run; one that is dead is taken up first.
 
         Raises:
@@ -154,7 +152,7 @@ class Following:
         match found:
             case Joined(overdue=True):
                 await self._recovery.revive(owner, found.session_id)
-            case Replayable(state="queued"):
+            case Readable(state="queued"):
                 await self._recovery.revive(owner, found.session_id)
                 found = await self._finder.find(owner, run_id, here, after=after)
             case Untended():
@@ -165,7 +163,7 @@ class Following:
         return found
 
     def follow(
-        self, found: Replayable | Joined | Expired, here: Connection, *, after: int | None
+        self, found: Readable | Joined | Expired, here: Connection, *, after: int | None
     ) -> None:
         """Read what was found, if it is read in this process.
 
@@ -174,7 +172,7 @@ class Following:
             here: who reads.
             after: the number of its last event; `None`: from the start, unless it reads already.
         """
-        if not isinstance(found, Replayable):
+        if not isinstance(found, Readable):
             return
         if after is not None or not found.feed.follows(here.connection_id):
             self._live.followers.follow(found.feed, here.connection_id, after=after or 0)

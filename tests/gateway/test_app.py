@@ -14,8 +14,8 @@ from gateway.app import Gateway, Handled
 from gateway.frames.spill import Spill
 from gateway.identity.errors import Flaw, KeysUnavailableError, TokenInvalidError
 from gateway.identity.principal import AUTH_GRACE_S
+from gateway.runs.found import Expired
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.replay import Expired
 from gateway.runs.transport import GoneError
 from gateway.tenants.tier import Tier
 from gateway.wire.answers import Page, UploadReady

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from gateway.runs.found import Expired, Readable, Untended
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.local_finder import LocalFinder, Untended
-from gateway.runs.replay import Expired, Replayable, Replayer
+from gateway.runs.local_finder import LocalFinder
+from gateway.runs.replay import Replayer
 from gateway.wire.errors import NotFoundError
 from gateway.wire.events import Done, content_delta
 from storage.records import LogEntry, Owner, Run
@@ -82,13 +83,13 @@ async def test_a_live_run_is_followed_where_it_is_written(
     await run.settle()
     run.emit([content_delta("not kept yet")])
     found = await finder.find(ANNA, "run-1", at("c1"), after=0)
-    assert found == Replayable(feed=run.feed, session_id="session-1", state="running", last_seq=2)
+    assert found == Readable(feed=run.feed, session_id="session-1", state="running", last_seq=2)
 
 
 async def test_a_live_run_without_an_event_waits(finder: LocalFinder, live: LiveRuns) -> None:
     live.open(ANNA, a_run())
     found = await finder.find(ANNA, "run-1", at("c1"), after=0)
-    assert isinstance(found, Replayable)
+    assert isinstance(found, Readable)
     assert (found.state, found.last_seq) == ("queued", 0)
 
 
@@ -98,7 +99,7 @@ async def test_an_ended_run_that_lingers_is_told_as_ended(
     run = live.open(ANNA, a_run())
     run.end([DONE], saved=True)
     found = await finder.find(ANNA, "run-1", at("c1"), after=0)
-    assert isinstance(found, Replayable)
+    assert isinstance(found, Readable)
     assert (found.state, found.last_seq, found.feed) == ("ended", 1, run.feed)
 
 
@@ -109,7 +110,7 @@ async def test_a_queued_run_of_before_a_restart_becomes_live(
     found = await finder.find(ANNA, "run-1", at("c1"), after=0)
     made = live.find(ANNA, "run-1")
     assert made is not None
-    assert found == Replayable(feed=made.feed, session_id="session-1", state="queued", last_seq=0)
+    assert found == Readable(feed=made.feed, session_id="session-1", state="queued", last_seq=0)
 
 
 async def test_a_queued_run_whose_session_may_be_gone_does_not_become_live(
@@ -128,7 +129,7 @@ async def test_a_run_that_becomes_live_while_the_store_is_asked_is_found(
 ) -> None:
     runs.keep(state="running")
     runs.meanwhile = lambda: live.open(ANNA, a_run())
-    assert isinstance(await finder.find(ANNA, "run-1", at("c1"), after=0), Replayable)
+    assert isinstance(await finder.find(ANNA, "run-1", at("c1"), after=0), Readable)
 
 
 async def test_an_ended_run_is_replayed_from_its_log(
@@ -140,7 +141,7 @@ async def test_an_ended_run_is_replayed_from_its_log(
         entry(3, content_delta("。"), DONE),
     ]
     found = await finder.find(ANNA, "run-1", at("c1"), after=0)
-    assert isinstance(found, Replayable)
+    assert isinstance(found, Readable)
     assert (found.state, found.last_seq, found.feed.complete) == ("ended", 4, True)
     found.feed.follow("c1", after=1)
     assert [number for number, _ in around.events("c1")] == [2, 3, 4]
@@ -156,7 +157,7 @@ async def test_a_spilled_event_is_replayed_with_a_fresh_url(
     live.drop(run)
     runs.keep(state="ended", last_seq=2)
     found = await finder.find(ANNA, "run-1", at("c1"), after=0)
-    assert isinstance(found, Replayable)
+    assert isinstance(found, Readable)
     found.feed.follow("c1", after=0)
     assert [frame["type"] for frame in around.transport.answers("c1")] == ["payload", "events"]
     assert text_of(around.events("c1")) == "春" * 4_000 + "after"
@@ -169,7 +170,7 @@ async def test_two_resumes_of_an_ended_run_do_not_meet(
     around.log.kept.append(entry(1, DONE))
     for connection in ("c1", "c2"):
         found = await finder.find(ANNA, "run-1", at("c1"), after=0)
-        assert isinstance(found, Replayable)
+        assert isinstance(found, Readable)
         found.feed.follow(connection, after=0)
     assert around.events("c1") == around.events("c2") != []
 
