@@ -37,8 +37,10 @@ class AwsSettings:
 
     Attributes:
         region: as `eu-central-1`.
-        credentials: of the function's role. AWS puts them into the environment of a process when that
-            starts, never renews them there, and ends the process before they expire.
+        credentials: of the function's role. Lambda puts them into the environment of a process when that
+            starts, never renews them there, and ends the process before they expire. SnapStart, which has
+            no such variables, is not for these functions; see
+            https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html.
         dynamodb_url, s3_url, lambda_url, secretsmanager_url, ssm_url: where these services are, if not at
             AWS.
         data_table: table of all that belongs to owners.
