@@ -52,7 +52,7 @@ def rollback(
         The version in use now, and the stack as it was.
 
     Raises:
-        LayerError: it cannot be done, and nothing has changed.
+        LayerError: it cannot be done, or CloudFormation failed to do it.
     """
     stack = stacks.describe(cloudformation, target.stack)
     if stack is None:

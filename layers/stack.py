@@ -95,7 +95,7 @@ def use(cloudformation: Any, stack: Stack, arn: str) -> None:
         arn: of the version.
 
     Raises:
-        LayerError: CloudFormation refuses, or fails and has put everything back.
+        LayerError: CloudFormation refuses, or fails; the text says whether it put everything back.
     """
     changed = {IN_USE: arn, BEFORE: stack.in_use or ""}
     token = str(uuid.uuid4())  # so that a request that is repeated is the same one
@@ -114,8 +114,9 @@ def use(cloudformation: Any, stack: Stack, arn: str) -> None:
         )
     status = _wait(cloudformation, stack.name)
     if status != "UPDATE_COMPLETE":
+        now = "as it was before" if status == "UPDATE_ROLLBACK_COMPLETE" else "to be mended by hand"
         raise LayerError(
-            f"{stack.name} is not on version {number_of(arn)}, and as it was before ({status}): "
+            f"{stack.name} is not on version {number_of(arn)}, but {now} ({status}): "
             f"{_reason(cloudformation, stack.name, token)}"
         )
 

@@ -177,14 +177,24 @@ def test_what_cannot_be_put_back_changes_nothing_and_says_why(world: World) -> N
     """Such as a version that somebody deletes at that moment."""
     with pytest.raises(LayerError) as failed:
         world.use(world.versions[0].arn.removesuffix(":1") + ":99")
-    assert "is not on version 99, and as it was before (UPDATE_ROLLBACK_COMPLETE)" in str(
-        failed.value
-    )
+    said = "is not on version 99, but as it was before (UPDATE_ROLLBACK_COMPLETE): "
+    assert said in str(failed.value)
     assert ": One: " in str(failed.value) or ": Two: " in str(failed.value)
     assert "\n" not in str(failed.value)
     assert world.answers() == ["Hello 1", "Hello 1"]
     assert world.describe().in_use == world.versions[0].arn
     assert world.rollback(to=2) == 2  # and from there the next one works
+
+
+def test_what_could_not_even_be_undone_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No engine gets that far: the status is the test's own."""
+    monkeypatch.setattr(stack, "_wait", lambda *_: "UPDATE_ROLLBACK_FAILED")
+    with pytest.raises(LayerError, match=r"to be mended by hand \(UPDATE_ROLLBACK_FAILED\): "):
+        world.use(world.versions[1].arn)
+    monkeypatch.undo()
+    stack._wait(world.cloudformation, world.target.stack)
 
 
 def test_a_stack_that_is_not_there(world: World) -> None:
