@@ -23,9 +23,10 @@ from gateway.identity.admission import Admission
 from gateway.identity.verifier import TokenVerifier
 from gateway.jobs.reply import ReplyJob
 from gateway.jobs.seal import SealJob
+from gateway.runs.neighbours import SharedNeighbours
 from gateway.runs.replay import Replayer
-from gateway.runs.run_starter import RunStarter
-from gateway.runs.shared_finder import BEGUN_WITHIN_S, SharedFinder
+from gateway.runs.run_starter import BEGUN_WITHIN_S, RunStarter
+from gateway.runs.shared_finder import SharedFinder
 from gateway.runs.transport import Transport
 from gateway.settings import Settings, read_settings, variable
 from storage.blobs.blob_store import BlobStore
@@ -126,7 +127,7 @@ def make_foundation(
     ids = IdSource(clock, secrets.token_bytes)
     spill = Spill(store=store, blobs=blobs, clock=clock)
     replayer = Replayer(store=store, transport=transport, spill=spill, clock=clock)
-
+    finder = SharedFinder(store=store, replayer=replayer, new_id=ids.new, clock=clock)
     return AwsFoundation(
         settings=backend.settings,
         store=store,
@@ -136,7 +137,8 @@ def make_foundation(
         live=make_live_runs(
             store=store, transport=transport, spill=spill, ids=ids, clock=clock, pace=PER_WRITE
         ),
-        finder=SharedFinder(store=store, replayer=replayer, new_id=ids.new, clock=clock),
+        finder=finder,
+        neighbours=SharedNeighbours(store=store, new_reader=finder.reader, clock=clock),
         replayer=replayer,
         spill=spill,
         ids=ids,

@@ -18,7 +18,7 @@ from gateway.tenants.tier import Tier
 from gateway.turns.accept import Acceptor
 from gateway.turns.conversation import Conversation
 from gateway.turns.following import Following, RunFinder
-from gateway.turns.notices import Notices
+from gateway.turns.notices import Neighbours, Notices
 from gateway.turns.prompt import PromptRules
 from gateway.turns.recover import Recovery
 from gateway.turns.seal import Sealer
@@ -45,6 +45,7 @@ class Foundation:
     admission: Admission
     live: LiveRuns
     finder: RunFinder
+    neighbours: Neighbours
     spill: Spill
     ids: IdSource
     clock: Callable[[], float]
@@ -128,7 +129,7 @@ def make_gateway(
         admission=on.admission,
         conversation=conversation,
         following=following,
-        notices=Notices(finder=on.finder, transport=on.transport),
+        notices=Notices(neighbours=on.neighbours, transport=on.transport),
         account=Account(store=store, clock=clock),
         uploads=Uploads(store=store, blobs=blobs, ids=ids, clock=clock, set_aside=on.uploads),
         live=on.live,

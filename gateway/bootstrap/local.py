@@ -18,6 +18,7 @@ from gateway.identity.local_issuer import LocalIssuer
 from gateway.identity.local_key import load_or_create_key
 from gateway.identity.verifier import TokenVerifier
 from gateway.runs.local_finder import LocalFinder
+from gateway.runs.neighbours import LocalNeighbours
 from gateway.runs.replay import Replayer
 from gateway.runs.transport import Transport
 from gateway.settings import Settings, SettingsError
@@ -103,6 +104,7 @@ async def open_foundation(
             live=live,
             replayer=Replayer(store=store, transport=transport, spill=spill, clock=clock),
         ),
+        neighbours=LocalNeighbours(live.followers),
         generator=make_generator(
             settings, store=store, spill=spill, model=model, ids=ids, clock=clock
         ),

@@ -12,6 +12,7 @@
     local_finder, shared_finder  find a run that is generated in this process, or in another one;
     found                        what they return
     followers                    which connections read what
+    neighbours                   which connections are of one user
     beat, identities             what other processes ask of a run here, and whose identity holds
     unread                       ends what nobody has read for long
     run_starter                  has a run generated; a host says how

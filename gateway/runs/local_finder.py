@@ -74,15 +74,6 @@ class LocalFinder:
         """Undo it for later runs."""
         self._live.followers.unsubscribe(owner, session_id, reader.connection_id)
 
-    async def register(self, owner: Owner, connection: Connection) -> None:
-        """Know a connection as one of that owner's, until it leaves."""
-        self._live.followers.register(owner, connection.connection_id)
-
-    async def others(self, owner: Owner, connection: Connection) -> Sequence[str]:
-        """Return the owner's other connections, by their ids."""
-        known = self._live.followers.connections_of(owner)
-        return [other for other in known if other != connection.connection_id]
-
     async def count(self, owner: Owner) -> int:
         """Return how many runs of that owner are queued or under way."""
         return self._live.count(owner)

@@ -56,22 +56,6 @@ class RunFinder(Protocol):
         """Undo it for later runs; harmless when there is nothing to undo."""
         ...
 
-    async def register(self, owner: Owner, connection: Connection) -> None:
-        """Know a connection as one of that owner's until it closes; harmless when repeated.
-
-        Raises:
-            StorageUnavailableError: the store refuses.
-        """
-        ...
-
-    async def others(self, owner: Owner, connection: Connection) -> Sequence[str]:
-        """Return the ids of the owner's registered connections but that one, if their identity holds.
-
-        Raises:
-            StorageUnavailableError: the store refuses.
-        """
-        ...
-
     async def count(self, owner: Owner) -> int:
         """Return how many runs of that owner are queued or under way."""
         ...

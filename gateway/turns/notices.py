@@ -2,15 +2,38 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Protocol
 
 from gateway.runs.transport import GoneError, Transport
-from gateway.turns.following import RunFinder
 from gateway.wire.answers import Notice
 from storage.errors import StorageError
 from storage.records import Connection, Owner
 
 log = logging.getLogger(__name__)
+
+
+class Neighbours(Protocol):
+    """Knows the open connections of every user: `LocalNeighbours` or `SharedNeighbours`."""
+
+    async def register(self, owner: Owner, connection: Connection) -> None:
+        """Know a connection as one of that owner's until it closes; harmless when repeated.
+
+        Raises:
+            StorageUnavailableError: the store refuses.
+        """
+        ...
+
+    async def others(self, owner: Owner, connection: Connection) -> Sequence[str]:
+        """Return the ids of the owner's registered connections but that one, if their identity holds.
+
+        Where processes share them it may be the newest only.
+
+        Raises:
+            StorageUnavailableError: the store refuses.
+        """
+        ...
 
 
 class Notices:
@@ -20,19 +43,19 @@ class Notices:
     a connection that takes none gets no further one until it does.
 
     Args:
-        finder: knows the connections.
+        neighbours: knows the connections.
         transport: where the frames leave.
     """
 
-    def __init__(self, *, finder: RunFinder, transport: Transport) -> None:
-        self._finder = finder
+    def __init__(self, *, neighbours: Neighbours, transport: Transport) -> None:
+        self._neighbours = neighbours
         self._transport = transport
         self._unsent: dict[str, asyncio.Future[None]] = {}
 
     async def register(self, owner: Owner, connection: Connection) -> None:
         """Have a connection told from now on of what the owner's others change."""
         try:
-            await self._finder.register(owner, connection)
+            await self._neighbours.register(owner, connection)
         except StorageError as error:
             fields = {"connection_id": connection.connection_id, "cause": str(error)}
             log.warning("connection not registered", extra=fields)
@@ -40,7 +63,7 @@ class Notices:
     async def session_changed(self, owner: Owner, session_id: str, *, by: Connection) -> None:
         """Tell all but the connection that has changed it."""
         try:
-            others = await self._finder.others(owner, by)
+            others = await self._neighbours.others(owner, by)
         except StorageError as error:
             fields = {"session_id": session_id, "cause": str(error)}
             log.warning("change of a session not told", extra=fields)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from gateway.runs.live_runs import LiveRuns
-from gateway.runs.run_starter import RunStarter
+from gateway.runs.run_starter import RunStarter, may_yet_begin
 from gateway.turns.seal import Sealer
 from storage.errors import NotRunOwnerError, StorageError
 from storage.records import Owner, Run
@@ -94,7 +94,7 @@ class Recovery:
             return
         if run.state == "running":
             await self.revive_met(owner, run)
-        elif not self._may_yet_begin(run):
+        elif not may_yet_begin(run, self._begun_within_s, now=self._clock()):
             await self._take_up(owner, run)
 
     async def revive_met(self, owner: Owner, run: Run) -> None:
@@ -114,9 +114,6 @@ class Recovery:
             await self.revive(owner, run.session_id)
         elif run.state == "running" and self._live.find(owner, run.run_id) is None:
             await self._take_up(owner, run)
-
-    def _may_yet_begin(self, run: Run) -> bool:
-        return 0 <= self._clock() - run.created_at < self._begun_within_s
 
     async def _first(self, owner: Owner, session_id: str) -> Run | None:
         its = self._store.of(owner)

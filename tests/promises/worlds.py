@@ -21,8 +21,10 @@ from gateway.jobs.seal import RunAliveError
 from gateway.runs.live_run import LiveRun
 from gateway.runs.live_runs import LiveRuns
 from gateway.runs.local_finder import LocalFinder
+from gateway.runs.neighbours import LocalNeighbours, SharedNeighbours
 from gateway.runs.replay import Replayer
-from gateway.runs.shared_finder import BEGUN_WITHIN_S, SharedFinder
+from gateway.runs.run_starter import BEGUN_WITHIN_S
+from gateway.runs.shared_finder import SharedFinder
 from gateway.settings import Settings
 from storage.errors import StorageUnavailableError
 from storage.keys import IdSource, run_id
@@ -300,7 +302,11 @@ class OneProcess(World):
         store = FaultyStore(await self._open_store(), self.faults)
         under, replayer = self._under(store)
         live, transport = under["live"], under["transport"]
-        on = Foundation(finder=LocalFinder(store=store, live=live, replayer=replayer), **under)
+        on = Foundation(
+            finder=LocalFinder(store=store, live=live, replayer=replayer),
+            neighbours=LocalNeighbours(live.followers),
+            **under,
+        )
         generator = make_generator(
             self.settings,
             store=store,
@@ -457,7 +463,8 @@ class ManyProcesses(World):
         finder = SharedFinder(
             store=store, replayer=replayer, new_id=under["ids"].new, clock=self.clock
         )
-        on = AwsFoundation(finder=finder, replayer=replayer, **under)
+        neighbours = SharedNeighbours(store=store, new_reader=finder.reader, clock=self.clock)
+        on = AwsFoundation(finder=finder, neighbours=neighbours, replayer=replayer, **under)
         gateway = make_gateway(
             on,
             starter=self,

@@ -10,7 +10,7 @@ from gateway.faults import wire_error
 from gateway.hosts.aws.events import Event, connection_id_of, connections_url_of, frame_of
 from gateway.hosts.aws.invocation import Context, Invocation, Process, open_process
 from gateway.hosts.aws.warm import Kept, run
-from gateway.runs.shared_finder import BEGUN_WITHIN_S
+from gateway.runs.run_starter import BEGUN_WITHIN_S
 from gateway.wire.answers import error_answer
 from gateway.wire.commands import client_id
 from gateway.wire.errors import AuthRequiredError, CloseCode, WireError

@@ -15,8 +15,10 @@ from gateway.frames.spill import Spill
 from gateway.jobs.reply import ReplyJob
 from gateway.jobs.seal import SealJob
 from gateway.runs.live_run import LiveRun
+from gateway.runs.neighbours import SharedNeighbours
 from gateway.runs.replay import Replayer
-from gateway.runs.shared_finder import BEGUN_WITHIN_S, SharedFinder
+from gateway.runs.run_starter import BEGUN_WITHIN_S
+from gateway.runs.shared_finder import SharedFinder
 from gateway.turns.accept import Acceptor
 from gateway.turns.conversation import Conversation
 from gateway.turns.finish import Finisher
@@ -65,6 +67,7 @@ class Process:
         self.starter = deployment.invocations
         replayer = Replayer(store=store, transport=transport, spill=spill, clock=clock)
         self.finder = SharedFinder(store=store, replayer=replayer, new_id=ids.new, clock=clock)
+        self.neighbours = SharedNeighbours(store=store, new_reader=self.finder.reader, clock=clock)
         sealer = Sealer(store=store, spill=spill, rules=RULES, new_id=ids.new, clock=clock)
         recovery = Recovery(
             store=store,

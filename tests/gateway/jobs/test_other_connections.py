@@ -1,4 +1,4 @@
-"""An owner's other connections, where each process serves one event (`gateway.runs.shared_finder`)."""
+"""An owner's other connections, where each process serves one event (`gateway.runs.neighbours`)."""
 
 from dataclasses import replace
 
@@ -16,12 +16,12 @@ async def connect(aws: Deployment, name: str, **fields: object) -> Connection:
     process = aws.process()
     await process.store.connections.save(connection)
     assert connection.owner is not None
-    await process.finder.register(connection.owner, connection)
+    await process.neighbours.register(connection.owner, connection)
     return connection
 
 
 async def others(aws: Deployment, connection: Connection) -> set[str]:
-    return set(await aws.process().finder.others(ANNA, connection))
+    return set(await aws.process().neighbours.others(ANNA, connection))
 
 
 async def test_the_others_of_an_owner_are_known_in_every_process(aws: Deployment) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway.runs.beat import LEASE_S
-from gateway.runs.shared_finder import BEGUN_WITHIN_S
+from gateway.runs.run_starter import BEGUN_WITHIN_S
 from storage.dynamodb.runs import DynamoRuns
 from storage.errors import NotRunOwnerError
 from tests.gateway.jobs.deployment import Deployment

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.runs.neighbours import LocalNeighbours
 from gateway.turns.notices import Notices
 from storage.errors import StorageUnavailableError
 from streaming.parts import FieldDelta
@@ -17,7 +18,7 @@ CHANGED = {"type": "notice", "kind": "session.changed", "session_id": "s"}
 
 @pytest.fixture
 async def notices(chat: Exchange) -> Notices:
-    made = Notices(finder=chat.finder, transport=chat.transport)
+    made = Notices(neighbours=LocalNeighbours(chat.live.followers), transport=chat.transport)
     for owner, name in ((ANNA, "laptop"), (ANNA, "phone"), (ANNA, "tablet"), (BEN, "ben")):
         await made.register(owner, at(name))
     await made.register(ANNA, at("phone"))
@@ -74,7 +75,7 @@ class _Refusing:
 async def test_a_store_that_refuses_fails_no_command(
     chat: Exchange, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refused = Notices(finder=_Refusing(), transport=FakeTransport())  # type: ignore[arg-type]
+    refused = Notices(neighbours=_Refusing(), transport=FakeTransport())  # type: ignore[arg-type]
     await refused.register(ANNA, at("phone"))
     await refused.session_changed(ANNA, "s", by=at("laptop"))
     assert [record.message for record in caplog.records] == [
