@@ -187,7 +187,9 @@ export interface MakotoClientOptions {
   url: string;
   /**
    * Get a JWT. `fresh`: not one from before, it may be expired or refused. A thrown `MakotoError` that is
-   * not retryable stops the client; anything else thrown is tried again later.
+   * not retryable stops the client, as does what is no JWT (`client.token`: a prompt was cancelled); anything
+   * else thrown is tried again later. So is what has not come in two minutes: a prompt that is still open then
+   * should answer the next call, too.
    */
   token(need: { fresh: boolean }): Promise<string>;
   /**

@@ -30,6 +30,7 @@ const REFUSAL_MAX = 15_000; // up to this; as much again is left to chance
 const REQUEST_TIMEOUT = 30_000; // from the call to its answer, reconnecting included
 const HTTP_TIMEOUT = 30_000;
 const CONNECT_TIMEOUT = 15_000; // from the handshake's start to `ready`
+const TOKEN_TIMEOUT = 120_000; // it may be a person who is asked for it
 const PONG_TIMEOUT = 10_000;
 const FATAL_TIMEOUT = 2_000; // from a fatal error to the close that it announces; not every platform closes
 const BACKOFF_FIRST = 500;
@@ -44,6 +45,7 @@ const OVERLAP = 1_000; // two connections are heard so long, then until all is a
 const OVERLAPS = 10; // or this many times as long
 const ENDED_MAX = 256; // how many ended runs are known by their ids, so that none is met twice
 const TRIES = 3; // for a payload, and for a token that is refused
+const TOKEN = /^[\w.-]+$/; // what a JWT consists of (RFC 7515, section 7.1)
 const SUBPROTOCOL_TOKEN_MAX = 4_096; // a longer token travels as a ticket
 const TIMER_MAX = 2 ** 31 - 1; // setTimeout fires at once beyond it
 
@@ -92,7 +94,7 @@ async function sha256(bytes) {
  * What went wrong, by the server's code or one of the client's own: `client.closed` (by `close()`),
  * `client.cancelled` (before it was sent), `client.stopped` (connecting again would not help),
  * `client.timeout`, `client.network`, `client.payload` (a fetched body is not what was announced),
- * `client.protocol` (a frame or a ticket cannot be read), `client.token` (there is none), `client.user` (it is another
+ * `client.protocol` (a frame or a ticket cannot be read), `client.token` (there is none that can be used), `client.user` (it is another
  * one now), `client.insecure` (the page may not use `crypto.subtle`).
  */
 export class MakotoError extends Error {
@@ -566,13 +568,25 @@ class Line {
     this.#timers.after("beat", this.ready.heartbeat_ms, () => this.beat());
   }
 
+  /** Get a token: in time, or not at all. */
+  async token(fresh) {
+    const { promise: timeout, reject } = deferred();
+    const late = new MakotoError("client.token", "No token came in time.", { retryable: true });
+    this.#timers.after("token", TOKEN_TIMEOUT, () => reject(late));
+    try {
+      return await Promise.race([tokenFrom(this.#options, fresh), timeout]);
+    } finally {
+      this.#timers.stop("token");
+    }
+  }
+
   /** Renew the identity in place, again and again until it is; once expired, the server closes. */
   async renew() {
     if (this.#renewing) return;
     this.#renewing = true; // one token for however many commands were refused
     this.#timers.stop("renew");
     try {
-      const token = await tokenFrom(this.#options, true);
+      const token = await this.token(true);
       if (!this.#closed) this.post({ type: "auth", id: this.#options.makeId(), token });
     } catch (error) {
       if (!this.#closed) this.#heard.error(error);
@@ -666,12 +680,15 @@ class Line {
 }
 
 async function tokenFrom(options, fresh) {
+  let token;
   try {
-    return await options.token({ fresh });
+    token = await options.token({ fresh });
   } catch (cause) {
     if (cause instanceof MakotoError) throw cause;
     throw new MakotoError("client.token", "No token could be had.", { retryable: true, cause });
   }
+  if (typeof token === "string" && TOKEN.test(token)) return token;
+  throw new MakotoError("client.token", "`token` returned no usable token: a JWT, without white space.");
 }
 
 /**
@@ -759,7 +776,7 @@ class Connection {
     this.error = null;
     if (!this.#line) this.#set("connecting");
     void line.open(async () => {
-      const token = await tokenFrom(this.#options, this.#freshToken);
+      const token = await line.token(this.#freshToken);
       this.#freshToken = false;
       return token;
     });

@@ -429,6 +429,76 @@ test("without a token the client waits and asks again", async () => {
   await world.welcome();
 });
 
+for (const [name, token] of Object.entries({
+  "nothing, as of a prompt that was cancelled": null,
+  "undefined": undefined,
+  "an empty text": "",
+  "a text with a line's end": "a.b.c\n",
+  "the answer that the token is in": { token: "a.b.c" },
+})) {
+  for (const handshake of ["subprotocol", "ticket", "hello"]) {
+    test(`a token that is ${name} stops the client, which says so (${handshake})`, async () => {
+      const world = makeWorld({ handshake, token: async () => token });
+      await assert.rejects(world.client.connect(), { code: "client.token", message: /^`token` returned no usable/ });
+      assert.equal(world.client.state, "stopped");
+      assert.equal(world.sockets.length, 0);
+      assert.deepEqual(world.requests, []);
+    });
+  }
+}
+
+test("a new token that cannot be used is not sent", async () => {
+  const world = makeWorld({ token: async ({ fresh }) => (fresh ? null : "good") });
+  world.client.connect();
+  const socket = await world.welcome({ auth_expires_at: 100_000, heartbeat_ms: 1e9 });
+  await world.clock.advance(95_000);
+  assert.deepEqual(socket.of("auth"), []);
+  assert.equal(world.errors[0].code, "client.token");
+});
+
+test("a token that does not come is asked for again after two minutes and a pause", async () => {
+  const asked = [];
+  const world = makeWorld({
+    token: ({ fresh }) => new Promise((resolve) => asked.push({ fresh, resolve })),
+  });
+  world.client.connect();
+  await world.clock.advance(119_999);
+  assert.equal(world.client.state, "connecting");
+  await world.clock.advance(1);
+  assert.equal(world.client.state, "waiting");
+  assert.equal(world.states.at(-1).error.message, "No token came in time.");
+  assert.equal(world.states.at(-1).error.code, "client.token");
+  assert.equal(world.states.at(-1).retryIn, 250);
+  await world.clock.advance(250);
+  asked[0].resolve("late");
+  await settle();
+  assert.equal(world.sockets.length, 0, "what comes too late is not used");
+  asked[1].resolve("good");
+  const socket = await world.welcome();
+  assert.deepEqual(socket.protocols, ["makoto.v1", "bearer.good"]);
+});
+
+test("a new token that does not come is asked for again on the same connection", async () => {
+  let asked = 0;
+  const world = makeWorld({
+    token: ({ fresh }) => (fresh && ++asked === 1 ? new Promise(() => {}) : Promise.resolve(`good-${asked}`)),
+  });
+  world.client.connect();
+  const socket = await world.welcome({ auth_expires_at: 400_000, heartbeat_ms: 1e9 });
+  await world.clock.advance(400_000 + 120_000);
+  assert.deepEqual(world.errors.map(({ code }) => code), ["client.token"]);
+  assert.equal(socket.of("auth")[0].token, "good-2");
+});
+
+test("no clock of a token runs on once it has come, or the client is closed", async () => {
+  const world = makeWorld({ token: () => new Promise(() => {}) });
+  world.client.connect();
+  await settle();
+  assert.equal(world.clock.timers, 1);
+  world.client.close();
+  assert.equal(world.clock.timers, 0);
+});
+
 test("an address that cannot be used stops the client with a reason", async () => {
   const world = makeWorld({
     WebSocket: class {
