@@ -36,6 +36,7 @@ const FATAL_TIMEOUT = 2_000; // from a fatal error to the close that it announce
 const BACKOFF_FIRST = 500;
 const BACKOFF_MAX = 30_000;
 const SLOW_ATTEMPTS = 4; // where the backoff starts when the server asks for patience: at 8 s
+const UNOPENED = 3; // the page is told of so many handshakes in a row that fail
 const STABLE = 10_000; // a connection that held for so long starts the backoff anew
 const RENEW_MARGIN = 60_000; // at most so long before it expires an identity is renewed
 const RENEW_RETRY = 10_000;
@@ -552,9 +553,9 @@ class Line {
     socket.onerror = () => {}; // its close follows; some sockets outside of browsers throw what nobody hears
     socket.onclose = current(({ code }) => {
       // A refused handshake looks like any failure: rule its token out. A ticket was sold for a good one.
-      this.#lost(code, { isTokenRefused: !opened && address.protocols.length > 1 });
+      this.#lost(code, { isUnopened: !opened, isTokenRefused: !opened && address.protocols.length > 1 });
     });
-    this.#timers.after("connect", CONNECT_TIMEOUT, () => this.#lost(1006));
+    this.#timers.after("connect", CONNECT_TIMEOUT, () => this.#lost(1006, { isUnopened: !opened }));
   }
 
   post(command) {
@@ -615,10 +616,10 @@ class Line {
     this.#socket?.close();
   }
 
-  #lost(code, { error = this.#fault, isTokenRefused = false } = {}) {
+  #lost(code, { error = this.#fault, isUnopened = false, isTokenRefused = false } = {}) {
     if (this.#closed) return;
     this.close();
-    this.#heard.lost({ code, error, isTokenRefused });
+    this.#heard.lost({ code, error, isUnopened, isTokenRefused });
   }
 
   /** Where to connect, and what proves who it is: a subprotocol, a ticket, or `hello`. */
@@ -716,6 +717,7 @@ class Connection {
   #readyAt = 0;
   #attempts = 0;
   #refusals = 0; // of tokens, in a row
+  #unopened = 0; // handshakes that failed, in a row
   #freshToken = false;
 
   constructor(options, http, heard) {
@@ -730,7 +732,7 @@ class Connection {
   connect() {
     if (["idle", "stopped", "closed"].includes(this.state)) {
       if (this.state !== "idle") this.#opened = deferred();
-      this.#attempts = this.#refusals = 0;
+      this.#attempts = this.#refusals = this.#unopened = 0;
       this.#open();
     }
     return this.#opened.promise;
@@ -850,8 +852,9 @@ class Connection {
   // Ends
 
   /** A line is gone, or was not made: the error before it, or the close code, decides what comes next. */
-  #lost(line, { code, error, isTokenRefused }) {
+  #lost(line, { code, error, isUnopened, isTokenRefused }) {
     if (line === this.#old) return this.#retire();
+    this.#unopened = isUnopened ? this.#unopened + 1 : 0;
     const verdict = verdictOn(code, error);
     this.#freshToken ||= isTokenRefused || verdict === "token";
     if (line === this.#next) this.#next = null;
@@ -869,7 +872,14 @@ class Connection {
     if (this.#next) return this.#set("connecting"); // the hand-over is all the sooner
     const delay = verdict === "token" && this.#refusals === 1 ? 0 : this.#backoff(verdict, error);
     this.#timers.after("open", delay, () => this.#open());
-    this.#set("waiting", { retryIn: delay, error });
+    this.#set("waiting", { retryIn: delay, error: error ?? this.#whyUnopened() });
+  }
+
+  /** A browser does not say why a handshake failed; often the network will be back in a moment. */
+  #whyUnopened() {
+    if (this.#unopened < UNOPENED) return null;
+    const message = "The handshake failed again: the server is out of reach, or token, origin or address are wrong.";
+    return new MakotoError("client.network", message, { retryable: true });
   }
 
   #leave() {

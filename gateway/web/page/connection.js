@@ -32,7 +32,8 @@ export function showConnection(client) {
     if (state === "stopped") tell(`Disconnected. ${error.message}`, "", "Connect again");
     if (state === "waiting") {
       const until = performance.now() + retryIn;
-      const isSaid = error && !error.code.startsWith("client."); // by the server, not found here
+      // What the server said; but of what is found here only why there never was a connection.
+      const isSaid = error && (!client.ready || !error.code.startsWith("client."));
       const why = isSaid ? `${error.message} What you write is kept.` : "Connection lost; what you write is kept.";
       timer = setTimeout(() => count(until, why), Math.min(NOTICE_AFTER, retryIn));
     }

@@ -165,6 +165,61 @@ test("lost connections are made again, each time after up to twice the time", as
   assert.deepEqual(waits, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
 });
 
+const HANDSHAKE_FAILED = /token, origin or address/;
+
+for (const [name, options] of Object.entries({
+  "with a token in it": {},
+  "with a ticket in it": { handshake: "ticket" },
+  "with nothing in it": { handshake: "hello" },
+})) {
+  test(`a handshake ${name} that fails again and again is told as such`, async () => {
+    const world = makeWorld(options);
+    sellTickets(world);
+    world.client.connect();
+    for (let failed = 0; failed < 4; failed++) {
+      const socket = await world.dialled();
+      if (failed === 2) await world.clock.advance(15_000); // a firewall says nothing at all
+      else socket.end();
+      await world.clock.advance(world.states.at(-1).retryIn);
+    }
+    const errors = world.states.filter(({ state }) => state === "waiting").map(({ error }) => error);
+    assert.deepEqual(errors.slice(0, 2), [null, null]);
+    for (const error of errors.slice(2)) {
+      assert.deepEqual([error.code, error.retryable], ["client.network", true]);
+      assert.match(error.message, HANDSHAKE_FAILED);
+    }
+    assert.equal(world.client.state, "connecting", "it goes on trying");
+  });
+}
+
+test("failed handshakes are told only in a row, and say nothing of a cut", async () => {
+  const world = makeWorld();
+  world.client.connect();
+  for (let round = 0; round < 2; round++) {
+    for (let failed = 0; failed < 2; failed++) {
+      (await world.dialled()).end();
+      await world.clock.advance(world.states.at(-1).retryIn);
+    }
+    (await world.welcome()).end();
+    await world.clock.advance(world.states.at(-1).retryIn);
+  }
+  const errors = world.states.filter(({ state }) => state === "waiting").map(({ error }) => error);
+  assert.deepEqual(errors, [null, null, null, null, null, null]);
+});
+
+test("a server that opens the socket and says why counts by its word", async () => {
+  const world = makeWorld();
+  world.client.connect();
+  for (let refused = 0; refused < 4; refused++) {
+    const socket = await world.dialled();
+    socket.onopen();
+    socket.say(fatal("maintenance", { retryable: true }));
+    socket.end(1006);
+    assert.equal(world.states.at(-1).error.code, "maintenance");
+    await world.clock.advance(world.states.at(-1).retryIn);
+  }
+});
+
 test("the wait is anything from nothing to its ceiling", async () => {
   for (const [random, wait] of [[0, 0], [0.25, 125], [0.999, 499.5]]) {
     const world = makeWorld({ random: () => random });

@@ -81,4 +81,6 @@ def test_a_page_that_is_not_allowed_gets_nothing(
       client.connect().catch(() => {});
     })"""
     assert page.evaluate(state) == "waiting"
+    told = """new Promise((resolve) => client.on("state", ({ error }) => error && resolve(error.code)))"""
+    assert page.evaluate(told) == "client.network"
     page.close()

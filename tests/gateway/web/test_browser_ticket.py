@@ -132,6 +132,16 @@ def test_the_page_says_why_no_ticket_is_sold(chat: ChatPage, gateway: GatewaySer
     chat.wait_until_connected()
 
 
+def test_the_page_says_that_the_handshake_fails(chat: ChatPage, gateway: GatewayServer) -> None:
+    chat.expected_faults.append(REFUSED)
+    chat.page.add_init_script("""window.WebSocket = class extends WebSocket {
+      constructor(url) { super(url.replace("/v1/ws", "/nowhere")); }
+    }""")
+    chat.page.reload()
+    sign_in(chat, gateway.token("hanako"))
+    expect(chat.page.locator("#notice")).to_contain_text("token, origin or address are wrong")
+
+
 def test_the_log_of_the_gateway_holds_no_ticket(chat: ChatPage, gateway: GatewayServer) -> None:
     sockets: list[WebSocket] = []
     chat.page.on("websocket", lambda ws: sockets.append(ws))
