@@ -37,7 +37,7 @@ export declare class MakotoError extends Error {
   constructor(
     code: ErrorCode | ClientErrorCode,
     message: string,
-    more?: { retryable?: boolean; retryAfter?: number; cause?: unknown },
+    more?: { retryable?: boolean | undefined; retryAfter?: number | undefined; cause?: unknown },
   );
   readonly code: ErrorCode | ClientErrorCode;
   /** Whether the same may succeed later. */
@@ -162,6 +162,11 @@ export type ConnectionState = "idle" | "connecting" | "ready" | "waiting" | "sto
 export interface StateChange {
   state: ConnectionState;
   retryIn?: number;
+  /**
+   * Why it is `stopped`, `closed` or `waiting`; `null` for a mere cut. `client.network`: the server is out of
+   * reach, or several handshakes in a row have failed, which may be the token's, the origin's or the address's
+   * fault: browsers do not tell.
+   */
   error?: MakotoError | null;
 }
 
@@ -224,8 +229,8 @@ export interface MakotoClientOptions {
 
 export interface Paging {
   /** The `next` of the page before. */
-  before?: string;
-  limit?: number;
+  before?: string | undefined;
+  limit?: number | undefined;
 }
 
 /** `next` is absent on the last page. A page may hold fewer items than were asked for. */
@@ -236,10 +241,10 @@ export interface PageOf<Item> {
 
 export interface Message {
   content: string;
-  /** Absent: a new session begins; the run knows its id once it is accepted. */
-  sessionId?: string;
-  character?: string;
-  ifBusy?: "reject" | "queue" | "cancel";
+  /** Without one a new session begins; the run knows its id once it is accepted. */
+  sessionId?: string | null | undefined;
+  character?: string | undefined;
+  ifBusy?: "reject" | "queue" | "cancel" | undefined;
 }
 
 export declare class MakotoClient extends EventTarget {
@@ -257,14 +262,14 @@ export declare class MakotoClient extends EventTarget {
   close(): void;
   wake(): void;
   send(message: string | Message): Run;
-  regenerate(messageId: string, more?: { sessionId?: string }): Run;
+  regenerate(messageId: string, more?: { sessionId?: string | null | undefined }): Run;
   /**
    * Ask again for a `send` or `regenerate` that has failed, whatever the reason. The new run has the same `id`
    * and content, so that what was stored all the same is followed and not stored again. Returns the run itself
    * if it has not failed.
    */
   retry(run: Run): Run;
-  follow(runId: string, more?: { sessionId?: string }): Run;
+  follow(runId: string, more?: { sessionId?: string | null | undefined }): Run;
   /**
    * Follow a session: each run that others start in it is told once, as `run`; the question is in the
    * history, under `run.messageId` (`null` until the run has started). A session that cannot be followed

@@ -1008,7 +1008,7 @@ export class MakotoClient extends Source {
   send(message) {
     const { content, sessionId, character, ifBusy } =
       typeof message === "string" ? { content: message } : message;
-    const command = { type: "send", session_id: sessionId, content, character, if_busy: ifBusy };
+    const command = { type: "send", session_id: sessionId ?? undefined, content, character, if_busy: ifBusy };
     return this.#start({ ...command, id: this.#options.makeId() }, sessionId);
   }
 

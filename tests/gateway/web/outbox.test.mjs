@@ -18,6 +18,13 @@ test("a send waits for the connection and goes out once", async () => {
   assert.equal(run.sessionId, "s9");
 });
 
+test("without a session, whether null or undefined, a send names none", async () => {
+  const world = makeWorld();
+  for (const sessionId of [null, undefined]) world.client.send({ content: "Hello", sessionId });
+  const socket = await world.welcome();
+  assert.deepEqual(socket.of("send").map((command) => "session_id" in command), [false, false]);
+});
+
 test("type comes first in every command", async () => {
   const world = makeWorld();
   const texts = [];

@@ -33,6 +33,16 @@ for (const name of ["MakotoClient", "RunAssembly", "MakotoError"]) {
   });
 }
 
+test("what a caller may leave out may be undefined, too", () => {
+  const given = [...declarations.matchAll(/^export interface (?:MakotoClientOptions|Message|Paging) \{.*?\n\}/gms)];
+  assert.equal(given.length, 3);
+  const optional = given.flatMap(([text]) => [...text.matchAll(/^ {2}(\w+)\?: (.*?);$/gms)])
+    .filter(([, , type]) => !type.startsWith("{"))
+    .concat([...declarations.matchAll(/\{ (\w+)\?: ([^;}]*) \}/g)]);
+  assert.ok(optional.length > 12);
+  for (const [, name, type] of optional) assert.match(type, /\| undefined$/, name);
+});
+
 test("what is declared of a run and of a client is there", () => {
   const client = new module.MakotoClient({ url: "ws://x/", token: async () => "", WebSocket: class {} });
   const run = client.send("Hello");
