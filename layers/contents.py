@@ -20,7 +20,7 @@ ROOT: Final = Path(__file__).parent.parent
 PACKAGES: Final = ("gateway", "storage", "streaming")
 REQUIREMENTS: Final = Path(__file__).parent / "common" / "requirements.txt"
 
-SERVICES: Final = ("dynamodb", "s3")
+SERVICES: Final = ("s3",)
 """Whose API descriptions the SDK is asked for. All of them would be 25 MB."""
 
 _NEVER_RUN: Final = ("bin", "gateway/cli", "gateway/emulator", "gateway/hosts/local")
