@@ -203,6 +203,8 @@ class Talk:
                 marks.append(f"{name}: {value}")
             case {"type": "memory", "value": str(value)}:
                 marks.append(f"remembers: {value}")
+            case {"type": "refused", "message": str(why)}:
+                self._print(f"[sending again: {why}]\n")
             case {"type": "restarted"}:
                 marks.clear()
                 self._print("\n[as it was kept:]\n")
@@ -218,5 +220,5 @@ class Talk:
 def _record(recorder: Recorder, event: Fields) -> None:
     if event["type"] == "restarted":
         recorder.drop()  # all events come again
-    else:
+    elif event["type"] != "refused":
         recorder.add(event)

@@ -56,7 +56,9 @@ class TerminalClient:
         sent again (its id makes that harmless), and the run resumed after the last event that is in its
         log; so it is at a gap, and after a silence. If a server that crashed had shown more than its log
         holds, `{"type": "restarted"}` comes and all events after it anew. If the run cannot be replayed any
-        more, `{"type": "replaced", "message": ...}` stands for all of it, before the last event.
+        more, `{"type": "replaced", "message": ...}` stands for all of it, before the last event. While the
+        server cannot store the message, `{"type": "refused", "message": ...}` comes each time; it is sent
+        again for about two minutes, by its id, for it may be stored all the same.
 
         Raises:
             CommandFailedError: the server refuses, or cannot be reached again.

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.cli import client as client_module
+from gateway.cli import reading as reading_module
 from gateway.cli.chat import Talk
 from gateway.cli.client import TerminalClient
 from gateway.cli.failure import INTERRUPTED, CommandFailedError
@@ -103,6 +104,30 @@ async def test_an_error_says_why() -> None:
     error = {"code": "model.busy", "message": "The model is busy.", "retryable": True}
     _, printed = await chat(answering(STARTED, {**DONE, "reason": "error", "error": error}))
     assert printed == "\n[error: The model is busy.]\n"
+
+
+async def test_what_could_not_be_stored_is_sent_again_and_recorded_without_that(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(reading_module, "REFUSAL_FIRST_S", 0.02)
+    sent: list[dict[str, Any]] = []
+
+    async def script(client: Client) -> None:
+        await client.hello()
+        for _ in range(2):
+            sent.append(await client.hear("send"))
+            refusal = {"code": "storage.unavailable", "message": "Later.", "retryable": True}
+            await client.say(type="error", id=sent[-1]["id"], **refusal)
+        sent.append(await client.accept())
+        await client.events(1, STARTED, delta("Here."), DONE)
+
+    path = tmp_path / "run.jsonl"
+    code, printed = await chat(script, recorder=Recorder(path, clock=lambda: 0.0))
+    assert printed == "[sending again: Later.]\n" * 2 + "Here.\n[stop]\n"
+    assert code == 0
+    assert sent[0] == sent[1] == sent[2]
+    kinds = [recorded.event.type for recorded in read_recording(path)]
+    assert kinds == ["started", "content.delta", "done"]
 
 
 async def test_text_is_printed_once_though_the_connection_is_cut(

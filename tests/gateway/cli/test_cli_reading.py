@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.cli import reading as reading_module
+from gateway.cli.failure import CommandFailedError
 from gateway.cli.reading import Reading
 from tests.gateway.cli.fake_gateway import DONE, STARTED, delta
 
@@ -88,3 +89,66 @@ def test_a_run_that_never_was_where_it_was_seen_is_asked_for_as_a_whole(
     assert reading.question(2.0)["after"] == after
     reading.take(answer, 3.0)
     assert reading.ask_at == 2.0 + reading_module.SILENCE_S, "once is enough"
+
+
+def refusal(code: str = "storage.unavailable", **more: Any) -> dict[str, Any]:
+    return {"type": "error", "id": "c1", "code": code, "message": "No.", "retryable": True, **more}
+
+
+@pytest.fixture
+def sending() -> Reading:
+    """Of a message that was sent once, at 0."""
+    reading = Reading({"type": "send", "id": "c1", "content": "Hi"}, chance=lambda: 0.5)
+    reading.question(0.0)
+    return reading
+
+
+@pytest.mark.parametrize("code", ["storage.unavailable", "internal"])
+def test_what_may_be_stored_is_sent_again_by_its_id_after_growing_pauses(
+    sending: Reading, code: str
+) -> None:
+    pauses, now = [], 0.0
+    for _ in range(reading_module.REFUSALS - 1):
+        told = sending.take(refusal(code), now)
+        assert told == [{"type": "refused", "message": "No."}]
+        pauses.append(sending.ask_at - now)
+        now = sending.ask_at
+        assert sending.question(now) == sending.send
+    assert pauses == [3.0, 6.0, 12.0, 22.5, 22.5, 22.5, 22.5]
+    with pytest.raises(
+        CommandFailedError, match=r"^No\. \(the message may be stored all the same\)$"
+    ):
+        sending.take(refusal(code), now)
+
+
+def test_the_servers_own_wait_is_added_to(sending: Reading) -> None:
+    sending.take(refusal(retry_after_ms=4_000), 1.0)
+    assert sending.ask_at == 1.0 + 4.0 + 3.0
+
+
+def test_a_refused_copy_of_what_was_accepted_changes_nothing(reading: Reading) -> None:
+    before = reading.ask_at
+    assert reading.take(refusal(), 1.0) == []
+    assert reading.ask_at == before
+    assert reading.question(2.0)["type"] == "resume"
+
+
+@pytest.mark.parametrize(
+    ("error", "sends", "is_open"),
+    [
+        (refusal("internal", retryable=False), 1, True),
+        (refusal("rate.limited"), 1, False),
+        (refusal("rate.limited"), 2, True),
+        (refusal("busy"), 2, False),
+        (refusal("conflict", retryable=False), 2, False),
+    ],
+    ids=["by us", "never stored", "an earlier copy", "busy", "conflict"],
+)
+def test_only_what_may_be_stored_is_said_to_be(
+    sending: Reading, error: dict[str, Any], sends: int, is_open: bool
+) -> None:
+    for _ in range(sends - 1):
+        sending.question(1.0)
+    with pytest.raises(CommandFailedError) as failure:
+        sending.take(error, 2.0)
+    assert ("may be stored" in str(failure.value)) is is_open
