@@ -83,6 +83,10 @@ def page_router(elsewhere: Elsewhere | None = None) -> APIRouter:
     async def file(path: str, request: Request) -> Response:
         response = await files.get_response(path, request.scope)
         response.headers.update(_REVALIDATE)
+        if path.endswith(".ts") and "Content-Type" in response.headers:
+            response.headers["Content-Type"] = (
+                "text/plain; charset=utf-8"  # else that of Qt's own .ts
+            )
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         response.headers["Access-Control-Allow-Origin"] = "*"  # the client serves any page
         return response

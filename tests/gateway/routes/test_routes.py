@@ -167,6 +167,16 @@ async def test_the_client_module_may_be_used_by_any_page(host: LocalHost) -> Non
     assert (again.status, again.body) == (304, b"")
 
 
+@pytest.mark.parametrize("name", ["makoto.d.ts", "wire.d.ts"])
+async def test_the_clients_types_are_text(host: LocalHost, name: str) -> None:
+    answered = await host.http("GET", f"/web/{name}")
+    assert answered.headers["Content-Type"] == "text/plain; charset=utf-8"
+    etag = answered.headers["ETag"]
+    again = await host.http("GET", f"/web/{name}", headers={"If-None-Match": etag})
+    assert again.status == 304
+    assert "Content-Type" not in again.headers
+
+
 @pytest.mark.parametrize(
     "target",
     [
