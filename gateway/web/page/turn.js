@@ -1,5 +1,6 @@
 /** One turn on the page: what the person said, and the answer. */
 
+import { announce } from "./announcer.js";
 import { button, make } from "./elements.js";
 import { Reply } from "./reply.js";
 import { languageOf } from "./words.js";
@@ -15,7 +16,8 @@ export class Turn {
   /** The run that was asked for last, if that was refused. */
   refused = null;
   #said = null;
-  #status = make("p", { className: "said-status", role: "status" });
+  #status = make("p", { className: "said-status" });
+  #spoken = ""; // the latest trouble of the run
   #actions;
   #before = null; // the answer that a new one is to replace
 
@@ -68,6 +70,7 @@ export class Turn {
   attach(run) {
     if (this.run === run) return;
     this.refused = null;
+    this.#spoken = "";
     this.#before = this.reply?.shown ?? null;
     (this.reply ?? this.#makeReply()).attach(run);
     this.update();
@@ -82,23 +85,40 @@ export class Turn {
     this.element.classList.toggle("sending", isUnsent && run.state === "sending");
     this.reply.element.hidden = isUnsent && !run.end;
     this.#status.replaceChildren();
-    if (run.state === "sending") this.#status.textContent = sendingText(run);
+    if (run.state === "sending") this.#showSending(run);
     if (!run.runId && run.error) this.#refused(run);
     else if (run.end && !run.text && saysSomething(this.#before)) this.#keep(run);
+  }
+
+  /** Sending is the rule and not said aloud; that it does not succeed is. */
+  #showSending(run) {
+    const text = sendingText(run);
+    this.#status.textContent = text;
+    if (run.refusal && !run.cancelling) this.#speak(text);
+  }
+
+  #showFault(text) {
+    this.#status.append(make("span", { className: "label error" }, text));
+    this.#speak(text);
+  }
+
+  /** Have it said aloud, once. */
+  #speak(text) {
+    if (text !== this.#spoken) announce(text);
+    this.#spoken = text;
   }
 
   /** There is no word of another answer, so nothing of it is stored: the one before it is still the answer. */
   #keep({ end }) {
     this.reply.show(this.#before);
     if (end.reason === "cancelled") return;
-    const why = ["Not answered again", end.error?.message].filter(Boolean).join(": ");
-    this.#status.append(make("span", { className: "label error" }, why));
+    this.#showFault(["Not answered again", end.error?.message].filter(Boolean).join(": "));
   }
 
   #refused(run) {
     this.refused = run;
     const what = run.kind === "send" ? "Not sent" : "Not answered again";
-    this.#status.append(make("span", { className: "label error" }, `${what}: ${run.error.message}`));
+    this.#showFault(`${what}: ${run.error.message}`);
     if (run.kind === "send") {
       const { resend, edit } = this.#actions;
       const [act, name] = run.error.retryable || run.uncertain ? [resend, "Send again"] : [edit, "Edit"];

@@ -79,6 +79,15 @@ class ChatPage:
     def live(self) -> Locator:
         return self.page.locator(".reply[aria-busy=true]:visible")
 
+    def status(self, text: str) -> Locator:
+        """Return what is said under a message, if it is that."""
+        return self.page.locator(".said-status", has_text=text)
+
+    @property
+    def spoken(self) -> Locator:
+        """What a screen reader was told to say in the last seconds."""
+        return self.page.locator("#spoken")
+
     @property
     def sessions(self) -> Locator:
         return self.page.locator(".session")

@@ -120,8 +120,9 @@ def test_a_message_that_will_never_be_taken_can_be_edited_instead_of_sent_again(
 ) -> None:
     chat = open_page(start_server(scripted_pace="0", content_bytes="2000"))
     chat.say("echo " + "long " * 500)
-    refused = chat.page.get_by_text("Not sent: This is larger than allowed.")
+    refused = chat.status("Not sent: This is larger than allowed.")
     expect(refused).to_be_visible()
+    expect(chat.spoken).to_have_text("Not sent: This is larger than allowed.")
     expect(chat.page.get_by_role("button", name="Send again")).to_have_count(0)
     chat.field.fill("written meanwhile")
     chat.page.get_by_role("button", name="Edit", exact=True).click()

@@ -216,9 +216,10 @@ def test_a_message_whose_storing_is_in_doubt_is_sent_again_and_stored_once(
 ) -> None:
     chat = open_page(start_server(scripted_pace="5"))
     refusing = Refusing(chat, ("send",), "storage.unavailable", retryable=True)
-    sending_again = chat.page.get_by_text("Sending again… Not just now.")
+    sending_again = chat.status("Sending again… Not just now.")
     chat.say("echo once")
     expect(sending_again).to_be_visible()
+    expect(chat.spoken).to_have_text("Sending again… Not just now.")
     refusing.code = None
     expect(chat.texts).to_have_text(["once"])
     chat.wait_until_idle()
@@ -257,8 +258,9 @@ def test_what_may_be_stored_is_asked_for_again_by_its_own_id(
     refusing.code = "internal"
     answer_again = chat.page.get_by_role("button", name="Answer again")
     answer_again.click()
-    refused = chat.page.get_by_text("Not answered again: Not just now.")
+    refused = chat.status("Not answered again: Not just now.")
     expect(refused).to_be_visible()
+    expect(chat.spoken).to_contain_text("Not answered again: Not just now.")
     refusing.code = None
     answer_again.click()
     expect(refused).to_be_hidden()
@@ -296,7 +298,7 @@ def test_what_one_user_has_left_unsent_the_next_one_may_edit_and_does_not_send(
     is_cut_off = False
     chat.page.reload()
     chat.wait_until_connected()
-    expect(chat.page.get_by_text("Not sent: The user has changed.")).to_be_visible()
+    expect(chat.status("Not sent: The user has changed.")).to_be_visible()
     chat.page.get_by_role("button", name="Edit", exact=True).click()
     expect(chat.field).to_have_value("echo mine")
     expect(chat.sessions).to_have_count(0)
