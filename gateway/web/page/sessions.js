@@ -86,6 +86,7 @@ export class Sessions {
   #showTitle() {
     const title = this.#items.find((item) => item.session_id === this.#current)?.title;
     byId("title").textContent = title ?? "New conversation";
+    byId("title").title = title ?? ""; // where it is cut off
     byId("title").lang = languageOf(title ?? "");
     document.title = title ? `${title} · Makoto` : "Makoto";
   }
@@ -107,7 +108,7 @@ export class Sessions {
 
   #row(item) {
     const isCurrent = item.session_id === this.#current;
-    const title = make("span", { className: "session-title", dir: "auto" }, item.title);
+    const title = make("span", { className: "session-title", dir: "auto", title: item.title }, item.title);
     title.lang = languageOf(item.title);
     const open = button("session", () => this.open(item.session_id), title);
     open.dataset.key = item.session_id;

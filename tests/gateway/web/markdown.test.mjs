@@ -224,3 +224,9 @@ test("replace shows the other text alone", () => {
   view.replace("whole");
   assert.equal(root.inside, "<p>whole</p>");
 });
+
+test("what may be wider than the page can be scrolled by keyboard", () => {
+  const root = rendered("```\ncode\n```\n\n| a |\n|---|\n| b |");
+  const scrolled = [...root].filter(({ tabIndex }) => tabIndex === 0);
+  assert.deepEqual(scrolled.map(({ tagName, className }) => className ?? tagName), ["PRE", "table"]);
+});

@@ -44,6 +44,8 @@ def test_renaming(chat: ChatPage) -> None:
     expect(chat.sessions).to_have_text(["お茶の話"])
     expect(chat.sessions).to_be_focused()
     expect(chat.page.locator("#title")).to_have_text("お茶の話")
+    for cut_off in ("#title", ".session-title"):
+        expect(chat.page.locator(cut_off)).to_have_attribute("title", "お茶の話")
     row_of(chat, "お茶の話").get_by_role("button", name="Rename").click()
     title.fill("no")
     title.press("Escape")
