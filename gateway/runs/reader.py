@@ -88,6 +88,10 @@ class Reader:
                 log.warning("a payload cannot be announced", extra=fields)
                 feed.unfollow(self.connection_id)
                 return
+            except Exception:  # one reader's fault must not be that of the run
+                log.exception("a frame could not be posted", extra={"run_id": feed.run_id})
+                feed.unfollow(self.connection_id)
+                return
             feed.count(frame)
             if pending is not None:
                 self._posted_at = asyncio.get_running_loop().time()

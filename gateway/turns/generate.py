@@ -98,8 +98,17 @@ class Generator:
             return await self._generate(live)
         except Exception as error:  # noqa: BLE001 - the run's last line of defence; `failure` logs it
             outcome = failure(error)
+        try:
             await self._finisher.tell_broken(live, outcome)
+        except Exception:
+            log.exception("generation broke", extra={"run_id": live.run.run_id})
+        try:
             return await self._end_broken(live, outcome)
+        except NotRunOwnerError:  # somebody else has it
+            return None
+        except Exception:
+            log.exception("generation broke", extra={"run_id": live.run.run_id})
+            return None
 
     async def _end_broken(self, live: LiveRun, outcome: Outcome) -> Run | None:
         """Store the end of a run from its log: what this generation holds may be what broke it.
@@ -111,10 +120,9 @@ class Generator:
                 live.owner, live.run, claimed_by=live.claimed_by, outcome=outcome
             )
         except NotRunOwnerError:
-            return None
-        except Exception:
-            log.exception("generation broke", extra={"run_id": live.run.run_id})
-            return None
+            if live.claimed:
+                raise
+        return await self._sealer.fail(live.owner, live.run)  # claiming it was what broke
 
     async def _generate(self, live: LiveRun) -> Run | None:
         attempt = _Attempt(

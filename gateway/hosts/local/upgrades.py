@@ -199,6 +199,7 @@ class Upgrades:
             raise RateLimitedError
         self._places.add(connection_id)  # before anything is waited for
         headers = list(request.headers.raw_items())
+        address = client_address(ws.remote_address[0], headers, self._proxies)
         handshake = Handshake(
             connection_id=connection_id,
             headers=headers,
@@ -216,7 +217,7 @@ class Upgrades:
         socket = OpenSocket(
             ws=ws,
             connection=connection,
-            address=client_address(ws.remote_address[0], headers, self._proxies),
+            address=address,
             opened_at=now,
             heard_at=now,
             refusal=refusal,
@@ -268,6 +269,8 @@ class Upgrades:
             await inbox.aclose()
 
     async def _carry_out(self, socket: OpenSocket, frame: str | bytes) -> None:
+        if socket.refusal is not None:  # it was read ahead
+            return
         loop = asyncio.get_running_loop()
         before, refusal = socket.connection, self._over_rate(socket)
         socket.heard_at = loop.time()
@@ -313,6 +316,7 @@ class Upgrades:
             try:
                 self._count(connection.owner)
             except RateLimitedError as error:
+                socket.refusal = error
                 await self._give_up(socket, error, CloseCode.RATE, "too much of one user")
                 return
         socket.connection = connection

@@ -241,7 +241,7 @@ async def test_nothing_is_done_on_a_socket_that_is_one_too_many(folder: Path) ->
 async def test_nothing_more_is_done_once_a_user_who_signs_in_has_too_many_sockets(
     folder: Path,
 ) -> None:
-    identify, inboxes = Admission.identify, list[Inbox]()
+    identify, inboxes, identified = Admission.identify, list[Inbox](), list[str]()
 
     class Seen(Inbox):
         __slots__ = ()
@@ -252,8 +252,9 @@ async def test_nothing_more_is_done_once_a_user_who_signs_in_has_too_many_socket
 
     async def slow(self: Admission, connection: Connection, token: str) -> Connection:
         async with asyncio.timeout(5):
-            while not inboxes[-1]._ahead:
+            while len(inboxes[-1]._ahead) < 2:
                 await asyncio.sleep(0.01)
+        identified.append(token)
         return await identify(self, connection, token)
 
     late = {"subprotocols": ["makoto.v1"], "hello": False}
@@ -263,10 +264,13 @@ async def test_nothing_more_is_done_once_a_user_who_signs_in_has_too_many_socket
             host.client(),
             host.client(origin=host.origin, **late) as client,
         ):
-            await client.say("hello", token=host.token())
+            token = host.token()
+            await client.say("hello", token=token)
+            await client.say("hello", token=host.token("ben"))
             await client.say("send", id="s1", content="Hi")
             assert (await client.closed())[0] == 4429
             await sockets(host, 1)
+            assert identified == [token]
             assert not await stored(host, "runs")
 
 

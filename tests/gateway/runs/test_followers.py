@@ -253,3 +253,16 @@ async def test_one_connection_follows_a_bounded_number_of_sessions(live: LiveRun
         assert live.followers.subscribe(ANNA, f"session-{number}", "phone")
     assert not live.followers.subscribe(ANNA, "one-more", "phone")
     assert live.followers.subscribe(ANNA, "session-0", "phone")
+
+
+def test_a_connection_is_known_as_one_users(live: LiveRuns) -> None:
+    """Its first user may not have become that after all: it says `hello` again, as another."""
+    followers = live.followers
+    followers.register(ANNA, "c1")
+    followers.register(ANNA, "c2")
+    followers.register(BEN, "c1")
+    assert (followers.connections_of(ANNA), followers.connections_of(BEN)) == (("c2",), ("c1",))
+    followers.leave("c1")
+    followers.leave("c2")
+    assert not followers.connections_of(ANNA)
+    assert not followers.connections_of(BEN)

@@ -10,6 +10,7 @@ import pytest
 from gateway.runs import appender
 from gateway.runs.beat import LEASE_S
 from gateway.turns import coalescing
+from gateway.turns.finish import Finisher
 from gateway.turns.generate import Generator
 from gateway.wire.commands import Resume
 from storage.errors import LogSlotTakenError, StorageUnavailableError, UnstorableTextError
@@ -589,6 +590,53 @@ async def test_a_run_that_breaks_twice_is_sealed_by_who_meets_it(chat: Exchange)
     await chat.recovery.revive(ANNA, first["session_id"])
     assert (await chat.row(first["run_id"])).end == "interrupted"
     assert ("assistant", "Hello.") in await chat.history(first["session_id"])
+
+
+async def test_a_run_that_broke_is_stored_though_its_readers_cannot_be_told(
+    chat: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Finisher, "_tell", break_down)
+    chat.store.refuse("runs.finish", 1, ZeroDivisionError("unforeseen"))
+    accepted = await chat.send()
+    await chat.settle()
+    assert (await chat.row(accepted["run_id"])).end == "error"
+
+
+async def test_a_run_whose_claim_broke_is_ended(chat: Exchange) -> None:
+    """Those behind it have their turn, and nobody generates it after its readers heard its end."""
+    more = asyncio.Event()
+    chat.model.scripts = [[more, *reply("One.")], reply("Three.")]
+    first = await chat.send("first", id="s1")
+    await chat.model.asked.wait()
+    second, third = [
+        await chat.send("more", id=name, session_id=first["session_id"], if_busy="queue")
+        for name in ("s2", "s3")
+    ]
+    chat.store.refuse("runs.claim", 1, ZeroDivisionError("unforeseen"))
+    more.set()
+    await chat.settle()
+    assert chat.done(second["run_id"])["reason"] == "error"
+    assert (await chat.row(second["run_id"])).end == "error"
+    assert chat.text(third["run_id"]) == "Three."
+
+
+async def test_a_reader_that_breaks_breaks_no_run(
+    chat: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = chat.transport.post
+
+    def break_down(connection_id: str, frame: bytes) -> asyncio.Future[None] | None:
+        if connection_id == "c1" and b'"events"' in frame:
+            raise ZeroDivisionError
+        return post(connection_id, frame)
+
+    monkeypatch.setattr(chat.transport, "post", break_down)
+    accepted = await chat.send()
+    await chat.settle()
+    assert (await chat.row(accepted["run_id"])).end == "stop"
 
 
 async def test_a_run_that_another_generation_has_is_left_to_it(chat: Exchange) -> None:
