@@ -6,11 +6,14 @@ from typing import Final
 
 from gateway.identity.principal import still_holds
 from gateway.runs.followers import Followers
-from storage.records import Connection, Owner, RunReader
+from storage.records import MAX_READERS, Connection, Owner, RunReader
 from storage.repositories import SharedStore
 
 EVERY_SESSION: Final = "*"
 """Stands for a session's id, which none is, where an owner's connections are kept: as subscribers."""
+
+_ROUNDS: Final = 4
+"""How often the newest are read again, each time without those that turned out to be closed."""
 
 
 class LocalNeighbours:
@@ -66,21 +69,33 @@ class SharedNeighbours:
     async def others(self, owner: Owner, connection: Connection) -> Sequence[str]:
         """Return the owner's other connections; see `Neighbours.others`.
 
-        A closed one is forgotten here and not when it closes: whoever learns of that reads no one's data.
+        A closed one is forgotten here and not when it closes: whoever learns of that may not write what
+        is its owner's. As the newest are read first, those in turn hide living ones until they are
+        forgotten: hence a few rounds, and what they leave the next call goes on with.
 
         Raises:
             StorageUnavailableError: the store refuses.
         """
-        now = self._clock()
-        readers = await self._store.of(owner).subscribers.of(EVERY_SESSION, now=now)
-        names = [reader.connection_id for reader in readers]
-        others = [name for name in names if name != connection.connection_id]
-        are_there = await asyncio.gather(*(self._is_there(owner, name, now) for name in others))
-        return [name for name, is_there in zip(others, are_there, strict=True) if is_there]
+        there: Sequence[str] = ()
+        for _ in range(_ROUNDS):
+            there, are_all = await self._newest(owner, but=connection.connection_id)
+            if are_all:
+                break
+        return there
 
-    async def _is_there(self, owner: Owner, connection_id: str, now: float) -> bool:
-        connection = await self._store.connections.get(connection_id)
-        if connection is None:
-            await self._store.of(owner).subscribers.remove(EVERY_SESSION, connection_id)
-            return False
-        return connection.owner == owner and still_holds(connection.auth_expires_at, now=now)
+    async def _newest(self, owner: Owner, *, but: str) -> tuple[Sequence[str], bool]:
+        """Return those of the newest that are there, and whether none took the place of an older one."""
+        now = self._clock()
+        store = self._store.of(owner)
+        readers = await store.subscribers.of(EVERY_SESSION, now=now)
+        names = [reader.connection_id for reader in readers if reader.connection_id != but]
+        found = await asyncio.gather(*map(self._store.connections.get, names))
+        closed = [name for name, known in zip(names, found, strict=True) if known is None]
+        await asyncio.gather(*(store.subscribers.remove(EVERY_SESSION, name) for name in closed))
+        there = [
+            known.connection_id
+            for known in found
+            if known is not None
+            if known.owner == owner and still_holds(known.auth_expires_at, now=now)
+        ]
+        return there, not closed or len(readers) < MAX_READERS

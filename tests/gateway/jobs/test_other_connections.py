@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from gateway.identity.principal import AUTH_GRACE_S
 from storage.records import MAX_READERS, Connection
 from tests.gateway.jobs.deployment import Deployment
@@ -57,3 +59,24 @@ async def test_of_very_many_the_newest_are_known(aws: Deployment) -> None:
         aws.clock.now += 1
         await connect(aws, name)
     assert await others(aws, laptop) == set(names[-MAX_READERS:])
+
+
+async def close(aws: Deployment, *connections: Connection) -> None:
+    for connection in connections:
+        await aws.process().store.connections.remove(connection.connection_id)
+
+
+@pytest.mark.parametrize(
+    ("again", "calls"), [(MAX_READERS, 1), (3 * MAX_READERS, 1), (5 * MAX_READERS, 2)]
+)
+async def test_one_that_connects_again_and_again_hides_no_other_for_long(
+    aws: Deployment, again: int, calls: int
+) -> None:
+    laptop = await connect(aws, "laptop")
+    for number in range(again):
+        aws.clock.now += 1
+        await close(aws, await connect(aws, f"phone-{number}"))
+    phone = await connect(aws, "phone")
+    told = [await others(aws, phone) for _ in range(calls)]
+    assert told == [set()] * (calls - 1) + [{"laptop"}]
+    assert await others(aws, laptop) == {"phone"}
