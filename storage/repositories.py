@@ -247,7 +247,11 @@ class Tickets(Protocol):
     """Single-use handshake tickets."""
 
     async def issue(self, ticket: Ticket) -> None:
-        """Store a ticket."""
+        """Store a ticket, whose hash is fresh: what has been redeemed is not issued again."""
+        ...
+
+    async def find(self, ticket_hash: str, *, now: float) -> Ticket | None:
+        """Return the ticket and leave it, if it would still be given to who redeems it."""
         ...
 
     async def redeem(self, ticket_hash: str, *, now: float) -> Ticket | None:

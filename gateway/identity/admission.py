@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -17,8 +16,6 @@ from gateway.identity.handshake import (
 from gateway.identity.principal import Principal
 from gateway.identity.tickets import redeemed, ticket_hash, ticket_record, ticket_text
 from gateway.identity.verifier import TokenVerifier
-from gateway.wire.errors import WireError
-from storage.errors import StorageError
 from storage.records import Connection, Owner, Ticket
 from storage.repositories import Connections, Tickets
 
@@ -86,7 +83,7 @@ class Admission:
         verifier: TokenVerifier,
         policy: HandshakePolicy,
         clock: Callable[[], float],
-        allow: Callable[[Owner], None] = lambda owner: None,
+        allow: Callable[[Owner], None] | None = None,
     ) -> None:
         self._store = store
         self._verifier = verifier
@@ -164,7 +161,8 @@ class Admission:
         """
         now = self._clock()
         principal = await self._verifier.identify(token, now=now)
-        self._allow(principal.owner)
+        if self._allow is not None:
+            self._allow(principal.owner)
         text = ticket_text(random)
         ticket = ticket_record(text, principal, now=now)
         await self._store.tickets.issue(ticket)
@@ -181,22 +179,16 @@ class Admission:
         match credential:
             case Bearer(token=token):
                 principal = await self._verifier.identify(token, now=self._clock())
-                self._allow(principal.owner)
+                if self._allow is not None:
+                    self._allow(principal.owner)
                 return principal
             case TicketOffer(text=text):
                 return await self._redeem(text)
         return None
 
     async def _redeem(self, text: str) -> Principal:
-        ticket = await self._store.tickets.redeem(ticket_hash(text), now=self._clock())
-        principal = redeemed(ticket)
-        assert ticket is not None
-        try:
-            self._allow(principal.owner)
-        except WireError:
-            with suppress(StorageError):  # then it is used up all the same
-                await self._store.tickets.issue(
-                    ticket
-                )  # good for a later try: it has opened nothing
-            raise
-        return principal
+        name, now = ticket_hash(text), self._clock()
+        if self._allow is not None:  # before it is used up: it has opened nothing
+            found = await self._store.tickets.find(name, now=now)
+            self._allow(redeemed(found).owner)
+        return redeemed(await self._store.tickets.redeem(name, now=now))

@@ -71,7 +71,8 @@ def redeemed(ticket: Ticket | None) -> Principal:
     """Return who a ticket stood for.
 
     Args:
-        ticket: as storage gave it up, to this caller alone; `None` if it had none that is still good.
+        ticket: as storage has found it, or given it up to this caller alone; `None` if it had none that is
+            still good.
 
     Raises:
         TokenInvalidError: unknown, used or too late; which of them is not told.

@@ -57,6 +57,14 @@ class DynamoTickets:
             if error.item is None or _ticket(error.item) != ticket:
                 raise StorageError("another ticket with that hash exists already") from error
 
+    async def find(self, ticket_hash: str, *, now: float) -> Ticket | None:
+        """Return the ticket and leave it; see `Tickets.find`."""
+        item = await self._table.get(_key(ticket_hash))
+        if item is None or "redeemed_by" in item:
+            return None
+        ticket = _ticket(item)
+        return ticket if now < ticket.expires_at else None
+
     async def redeem(self, ticket_hash: str, *, now: float) -> Ticket | None:
         """Take the ticket, also one that has expired; see `Tickets.redeem`."""
         mark = {":mark": text(self._new_mark())}

@@ -104,7 +104,7 @@ class SqliteStore:
         self._durable = durability == "power"
         self._clock = clock
         self._bound = lru_cache(BOUND_MAX)(self._bind)
-        self._tickets = SqliteTickets(writer)
+        self._tickets = SqliteTickets(reader, writer)
         self._connections = LocalConnections(clock)
         self._payloads = PayloadPurge(reader, writer)
 

@@ -552,6 +552,10 @@ class _Tickets:
     async def issue(self, ticket: Ticket) -> None:
         self._tickets[ticket.ticket_hash] = ticket
 
+    async def find(self, ticket_hash: str, *, now: float) -> Ticket | None:
+        ticket = self._tickets.get(ticket_hash)
+        return ticket if ticket and now < ticket.expires_at else None
+
     async def redeem(self, ticket_hash: str, *, now: float) -> Ticket | None:
         ticket = self._tickets.pop(ticket_hash, None)
         return ticket if ticket and now < ticket.expires_at else None

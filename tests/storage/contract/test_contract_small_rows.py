@@ -19,6 +19,16 @@ async def test_a_ticket_is_redeemed_once(store: Store) -> None:
     assert taken.count(None) == 19
 
 
+async def test_a_ticket_is_found_for_as_long_as_it_can_be_redeemed(store: Store) -> None:
+    await store.tickets.issue(TICKET)
+
+    assert await store.tickets.find(TICKET.ticket_hash, now=NOW + 59) == TICKET
+    assert await store.tickets.find(TICKET.ticket_hash, now=NOW + 60) is None
+    assert await store.tickets.find("unknown", now=NOW) is None
+    assert await store.tickets.redeem(TICKET.ticket_hash, now=NOW) == TICKET
+    assert await store.tickets.find(TICKET.ticket_hash, now=NOW) is None
+
+
 async def test_an_expired_ticket_is_worth_nothing_and_stays_so(store: Store) -> None:
     await store.tickets.issue(TICKET)
 
