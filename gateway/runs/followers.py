@@ -44,10 +44,11 @@ class Followers:
         self._owners: dict[str, Owner] = {}
 
     def register(self, owner: Owner, connection_id: str) -> None:
-        """Know a connection as that owner's, and no other's; harmless when repeated."""
-        if (
-            self._owners.get(connection_id) != owner
-        ):  # the last one has not become its user after all
+        """Know a connection as that owner's; harmless when repeated.
+
+        Whose it was before, if anyone's, has not become its user after all.
+        """
+        if self._owners.get(connection_id) != owner:
             self._deregister(connection_id)
         self._owners[connection_id] = owner
         self._connections.setdefault(owner, set()).add(connection_id)
