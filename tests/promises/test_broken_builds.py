@@ -42,7 +42,7 @@ def post_before_log(patch: Patch) -> None:
         self.feed.advance(self.last_seq)
 
     patch.setattr(LiveRun, "_append", hasty)
-    patch.setattr(LiveRun, "seal", lambda self: None)
+    patch.setattr(LiveRun, "lose", lambda self: None)
 
 
 def no_dedupe(patch: Patch) -> None:
