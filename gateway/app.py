@@ -9,7 +9,7 @@ go out through the `Transport`; what takes long, generating a reply, is handed o
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,6 +35,7 @@ from gateway.wire.errors import (
     AuthExpiredError,
     AuthRequiredError,
     BadRequestError,
+    NotFoundError,
     NotResumableError,
     PayloadTooLargeError,
     UnsupportedError,
@@ -246,14 +247,34 @@ class Gateway:
         answer = partial(self._account.answer, owner, command)
         match command:
             case commands.Forget(session_id=str(session_id)):
-                page = await self._conversation.forget(owner, session_id, answer)
-                await self._notices.session_changed(owner, session_id, by=connection)
+                forget = partial(self._conversation.forget, owner, session_id, answer)
+                await self._change(owner, connection, session_id, forget)
             case commands.Session(session_id=session_id, title=str()):
-                page = await answer()
-                await self._notices.session_changed(owner, session_id, by=connection)
+                await self._change(owner, connection, session_id, answer)
             case _:
-                page = await answer()
-        await self._post_page(owner, connection, page)
+                await self._post_page(owner, connection, await answer())
+
+    async def _change(
+        self,
+        owner: Owner,
+        connection: Connection,
+        session_id: str,
+        change: Callable[[], Awaitable[answers.Page]],
+    ) -> None:
+        """Change a session and answer that; then tell the others, whether or not the answer is taken.
+
+        They are told too where there is no such session: it may have been forgotten by an earlier try,
+        which was stored though it seemed to fail.
+        """
+        try:
+            page = await change()
+        except NotFoundError:
+            await self._notices.session_changed(owner, session_id, by=connection)
+            raise
+        try:
+            await self._post_page(owner, connection, page)
+        finally:
+            await self._notices.session_changed(owner, session_id, by=connection)
 
     async def _converse(
         self, owner: Owner, connection: Connection, command: commands.RunCommand

@@ -78,7 +78,8 @@ class Conversation:
         """Accept a message, say so, and have it answered.
 
         Returns:
-            The session, if no event will soon tell who follows it: it is new, or the message waits.
+            The session, if no event will soon tell who follows it: it is new, or the message waits. Also
+            where the message is known and not answered yet: it may have seemed not to be stored.
 
         Raises:
             WireError: it cannot be accepted.
@@ -91,9 +92,7 @@ class Conversation:
             owner, tier, command.id, lambda: self._acceptor.send(owner, tier, here, command)
         )
         await self._accepted(owner, here, outcome, post, cancels=command.if_busy == "cancel")
-        if isinstance(outcome, Accepted) and (command.session_id is None or outcome.ahead):
-            return outcome.run.session_id
-        return None
+        return outcome.run.session_id if _is_news(command, outcome) else None
 
     async def regenerate(
         self, owner: Owner, tier: Tier, here: Connection, command: Regenerate, post: Post
@@ -266,6 +265,13 @@ class Conversation:
             self._starter.start(live)
         elif run is not None and run.state == "running" and run.lease_until <= self._clock():
             await self._recovery.revive_met(owner, run)
+
+
+def _is_news(command: Send, outcome: Accepted | Duplicate) -> bool:
+    if isinstance(outcome, Accepted):
+        return command.session_id is None or bool(outcome.ahead)
+    state = outcome.run.state
+    return state == "queued" or (command.session_id is None and state != "ended")
 
 
 def _accepted(run: Run, *, duplicate: bool) -> bytes:

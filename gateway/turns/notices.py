@@ -4,12 +4,15 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.runs.transport import GoneError, Transport
 from gateway.wire.answers import Notice
 from storage.errors import StorageError
 from storage.records import Connection, Owner
+
+PATIENCE_S: Final = 0.5
+"""How long the store may take, in seconds: a command waits, and no hint is worth more."""
 
 log = logging.getLogger(__name__)
 
@@ -55,17 +58,19 @@ class Notices:
     async def register(self, owner: Owner, connection: Connection) -> None:
         """Have a connection told from now on of what the owner's others change."""
         try:
-            await self._neighbours.register(owner, connection)
-        except StorageError as error:
-            fields = {"connection_id": connection.connection_id, "cause": str(error)}
+            async with asyncio.timeout(PATIENCE_S):
+                await self._neighbours.register(owner, connection)
+        except (StorageError, TimeoutError) as error:
+            fields = {"connection_id": connection.connection_id, "cause": _cause(error)}
             log.warning("connection not registered", extra=fields)
 
     async def session_changed(self, owner: Owner, session_id: str, *, by: Connection) -> None:
         """Tell all but the connection that has changed it."""
         try:
-            others = await self._neighbours.others(owner, by)
-        except StorageError as error:
-            fields = {"session_id": session_id, "cause": str(error)}
+            async with asyncio.timeout(PATIENCE_S):
+                others = await self._neighbours.others(owner, by)
+        except (StorageError, TimeoutError) as error:
+            fields = {"session_id": session_id, "cause": _cause(error)}
             log.warning("change of a session not told", extra=fields)
             return
         frame = Notice(kind="session.changed", session_id=session_id).encode()
@@ -84,3 +89,7 @@ class Notices:
         del self._unsent[connection_id]
         if not sent.cancelled():
             sent.exception()  # its line is gone; whoever posted knows
+
+
+def _cause(error: StorageError | TimeoutError) -> str:
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error)

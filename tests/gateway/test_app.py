@@ -243,6 +243,29 @@ async def test_others_are_told_of_a_new_title_and_not_of_a_question_for_it(
     assert house.notices.calls == ([("session_changed", (ANNA, "s", KNOWN))] if title else [])
 
 
+@pytest.mark.parametrize("command", ["forget", "rename"])
+@pytest.mark.parametrize("gone", [False, True], ids=["there", "gone"])
+async def test_who_changes_a_session_is_answered_before_the_others_are_told(
+    house: House, command: str, gone: bool
+) -> None:
+    commands = {
+        "forget": COMMANDS["forget"],
+        "rename": {"type": "session", "id": "q5", "session_id": "s", "title": "New"},
+    }
+    house.conversation.results["forget"] = Page(id="q5", items=())
+    house.account.results["answer"] = Page(id="q5", items=())
+    answered_before: list[int] = []
+
+    async def session_changed(*_: object, **__: object) -> None:
+        answered_before.append(len(house.answers))
+
+    house.notices.session_changed = session_changed  # type: ignore[attr-defined]
+    if gone:
+        house.transport.leave(KNOWN.connection_id)
+    await house.say(**commands[command])
+    assert answered_before == [0 if gone else 1]
+
+
 async def test_others_are_told_of_what_a_message_has_changed(house: House) -> None:
     house.conversation.results["send"] = "s"
     await house.say(**COMMANDS["send"])
@@ -338,10 +361,12 @@ async def test_forgetting_a_session_is_told_to_where_its_runs_are_known(house: H
     assert house.answer == {"type": "page", "id": "q5", "items": []}
 
 
-async def test_nobody_is_told_of_a_session_that_was_not_forgotten(house: House) -> None:
+async def test_others_are_told_of_a_session_that_an_earlier_try_may_have_forgotten(
+    house: House,
+) -> None:
     house.conversation.results["forget"] = NotFoundError()
     await house.say(**COMMANDS["forget"])
-    assert not house.notices.calls
+    assert house.notices.calls == [("session_changed", (ANNA, "s", KNOWN))]
     assert (house.answer["code"], house.answer["id"]) == ("not_found", "q5")
 
 

@@ -84,6 +84,29 @@ async def test_a_store_that_refuses_fails_no_command(
     ]
 
 
+class _Silent:
+    async def register(self, *_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def others(self, *_: object) -> list[str]:
+        await asyncio.Event().wait()
+        return []
+
+
+async def test_a_store_that_does_not_answer_keeps_no_command_waiting(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.turns.notices.PATIENCE_S", 0.01)
+    silent = Notices(neighbours=_Silent(), transport=FakeTransport())
+    async with asyncio.timeout(10):
+        await silent.register(ANNA, at("phone"))
+        await silent.session_changed(ANNA, "s", by=at("laptop"))
+    assert [(record.message, vars(record)["cause"]) for record in caplog.records] == [
+        ("connection not registered", "no answer in time"),
+        ("change of a session not told", "no answer in time"),
+    ]
+
+
 def test_followers_keep_nothing_of_who_has_left(chat: Exchange) -> None:
     followers = chat.live.followers
     followers.register(ANNA, "c1")
@@ -95,7 +118,7 @@ def test_followers_keep_nothing_of_who_has_left(chat: Exchange) -> None:
     assert not followers._owners
 
 
-async def test_news_is_a_new_session_and_a_message_that_waits_each_once(chat: Exchange) -> None:
+async def test_news_is_a_new_session_and_a_message_that_waits(chat: Exchange) -> None:
     gate = asyncio.Event()
     first = await chat.talk("first", id="s1")
     session = first["session_id"]
@@ -103,8 +126,29 @@ async def test_news_is_a_new_session_and_a_message_that_waits_each_once(chat: Ex
     chat.model.scripts.append([[FieldDelta("content", "One")], gate, *reply(" End.")])
     await chat.send("at once", id="s2", session_id=session)
     assert chat.news == [session]
-    for _ in range(2):
-        await chat.send("waits", id="s3", session_id=session, if_busy="queue")
-        assert chat.news == [session, session]
+    await chat.send("waits", id="s3", session_id=session, if_busy="queue")
+    assert chat.news == [session] * 2
+    gate.set()
+    await chat.settle()
+    await chat.send("first", id="s1")
+    await chat.send("waits", id="s3", session_id=session, if_busy="queue")
+    assert chat.news == [session] * 2  # they were answered
+
+
+async def test_what_seemed_not_to_be_stored_is_news_when_it_is_sent_again(chat: Exchange) -> None:
+    async def send_twice(content: str, **fields: Any) -> str:
+        chat.store.lose("runs.accept")
+        with pytest.raises(StorageUnavailableError):
+            await chat.send(content, **fields)
+        accepted = await chat.send(content, **fields)
+        assert accepted["duplicate"]
+        return str(accepted["session_id"])
+
+    gate = asyncio.Event()
+    chat.model.scripts.append([[FieldDelta("content", "One")], gate, *reply(" End.")])
+    session = await send_twice("new", id="s1")
+    assert chat.news == [session]
+    await send_twice("waits", id="s2", session_id=session, if_busy="queue")
+    assert chat.news == [session] * 2
     gate.set()
     await chat.settle()
