@@ -441,6 +441,9 @@ export class Run extends Source {
   }
 }
 
+/** Whether a message has yet to leave, for good as far as is known: its text is uploaded, or it was refused. */
+const isHeldUp = ({ run, line, leftOn }) => !run.cancelling && (run.refusal !== null || leftOn !== line);
+
 const CLOCK = {
   now: () => performance.now(), // monotonic: a corrected wall clock moves no deadline
   setTimeout: (then, ms) => setTimeout(then, ms),
@@ -1057,14 +1060,16 @@ export class MakotoClient extends Source {
 
   /** Stop a run, wherever it is: still in the outbox, on its way, queued or streaming. */
   cancel(run) {
-    if (run.end || run.error) return undefined;
+    if (run.end || run.error) return;
     const entry = this.#waiting.get(run.id);
     if (entry && !entry.sends) {
       this.#take(run.id);
-      return run.withdraw();
+      run.withdraw();
+    } else {
+      run.cancelling = true;
+      this.#postCancel(run);
     }
-    run.cancelling = true;
-    return this.#postCancel(run);
+    this.#flush(); // what came after it in its session
   }
 
   history(sessionId, { before, limit } = {}) {
@@ -1131,12 +1136,19 @@ export class MakotoClient extends Source {
     else if (this.state === "stopped" || this.state === "closed") this.#rejectRequests();
   }
 
-  /** Send what has not been sent, or not on a connection on which an answer may still come. */
+  /**
+   * Send what has not been sent, or not on a connection on which an answer may still come. What belongs to one
+   * session leaves in the order in which it was written.
+   */
   #flush() {
     if (this.state !== "ready") return;
     this.#disownStrangers();
+    const heldUp = new Set(); // sessions
     for (const entry of this.#waiting.values()) {
+      const sessionId = entry.run?.sessionId;
+      if (heldUp.has(sessionId)) continue;
       if (!this.#connection.hears(entry.line)) void this.#transmit(entry);
+      if (sessionId && isHeldUp(entry)) heldUp.add(sessionId);
     }
   }
 
@@ -1145,10 +1157,12 @@ export class MakotoClient extends Source {
     const command = this.#isTooLong(entry.command) ? await this.#uploaded(entry, line) : entry.command;
     if (!command || line !== this.#connection.line || !this.#waiting.has(command.id)) return;
     this.#connection.post(command);
+    entry.leftOn = line;
     entry.sends = (entry.sends ?? 0) + 1;
     if (!entry.run) return;
     this.#options.clock.clearTimeout(entry.timer);
     entry.timer = this.#options.clock.setTimeout(() => this.#again(entry), RESEND);
+    if (entry.upload) this.#flush(); // what came after it in its session
   }
 
   #isTooLong(command) {
@@ -1166,7 +1180,7 @@ export class MakotoClient extends Source {
       entry.upload = null;
       if (line !== this.#connection.line) return null; // the next connection begins it anew
       if (wasLost) return this.#uploaded(entry, line);
-      this.#faultOfSend(entry, error);
+      this.#faultOfSend(entry, error, { hasLeft: false });
       return null;
     }
   }
@@ -1344,6 +1358,7 @@ export class MakotoClient extends Source {
     if (run.cancelling) this.#postCancel(run); // the first may have been refused, when nothing named the run
     // This connection may not follow it yet.
     if (frame.duplicate || followed || line !== this.#connection.line) run.resume();
+    this.#flush(); // what came after it in its session
   }
 
   #deliver(frame, line) {
@@ -1400,14 +1415,18 @@ export class MakotoClient extends Source {
     }
   }
 
-  /** It may be stored all the same. Only its own id tells, so it is sent again for a while. */
-  #faultOfSend(entry, error) {
+  /**
+   * It may be stored all the same. Only its own id tells, so it is sent again for a while. `hasLeft`: the refusal
+   * is of the command itself, not of the upload of its text, which says nothing of the copies before.
+   */
+  #faultOfSend(entry, error, { hasLeft = true } = {}) {
     const isOpen = OPEN_FATES.has(error.code);
     entry.refusals = (entry.refusals ?? 0) + 1;
     if (isOpen && error.retryable && entry.refusals < REFUSALS) return this.#sendLater(entry, error);
-    const copies = entry.sends ?? 0;
-    entry.run.uncertain = copies > (isOpen ? 0 : 1) && !NOT_STORED.has(error.code);
+    const copies = (entry.sends ?? 0) - (hasLeft && !isOpen ? 1 : 0); // that may be stored
+    entry.run.uncertain = copies > 0 && !(hasLeft && NOT_STORED.has(error.code));
     this.#refuse(entry.command.id, error);
+    this.#flush(); // what came after it in its session
   }
 
   #sendLater(entry, refusal) {

@@ -715,3 +715,110 @@ test("an upload that has expired is made once more", async () => {
   socket().say(fault(run.id, "not_found"));
   await assert.rejects(run.done, { code: "not_found" });
 });
+
+for (const [what, again] of Object.entries({
+  "after a reload": async ({ client }, storage) => {
+    client.close();
+    const world = makeWorld({ storage, makeId: () => "other" });
+    world.client.connect();
+    await world.welcome();
+    return [world, world.client.runs[0]];
+  },
+  "when it is asked for again": async (world, _, run) => {
+    world.socket().say(fault(run.id, "internal"));
+    return [world, world.client.retry(run)];
+  },
+})) {
+  for (const code of [null, "bad_request"]) {
+    const how = code ? `is refused (${code})` : "is lost";
+    test(`an upload that ${how} ${what} says nothing of the copy that has left`, async () => {
+      const storage = new FakeStorage();
+      const before = makeWorld({ storage });
+      before.bodies.set("/u", "ok");
+      const sent = before.client.send("x".repeat(40_000));
+      const ready = { type: "upload_ready", upload_id: "U", method: "PUT", fields: {}, expires_at: 1 };
+      const socket = await before.welcome();
+      const { id: first } = await until(() => socket.last("upload"));
+      socket.say({ ...ready, id: first, url: "/u" });
+      await until(() => socket.last("send"));
+
+      const [world, run] = await again(before, storage, sent);
+      const { id } = await until(() => world.socket().of("upload").find((upload) => upload.id !== first));
+      world.socket().say(code ? fault(id, code) : { ...ready, id, url: "/lost" });
+      await assert.rejects(run.done, { code: code ?? "client.network" });
+      assert.deepEqual([run.id, run.uncertain], [sent.id, true]);
+    });
+  }
+}
+
+test("an upload that fails before anything has left: it is not stored", async () => {
+  const { run, ready } = await makeUpload();
+  await ready("/lost");
+  await assert.rejects(run.done, { code: "client.network" });
+  assert.equal(run.uncertain, false);
+});
+
+// The order within a session
+
+const contents = (socket) => socket.of("send").map((send) => send.upload_id ?? send.content);
+
+test("a message waits for the one before it that is being uploaded, other sessions' do not", async () => {
+  const world = makeWorld();
+  world.bodies.set("/u", "ok");
+  world.client.send({ content: "x".repeat(40_000), sessionId: "s1" });
+  for (const sessionId of ["s1", "s2", null, null]) world.client.send({ content: `to ${sessionId}`, sessionId });
+  const socket = await world.welcome();
+  assert.deepEqual(contents(socket), ["to s2", "to null", "to null"]);
+  const { id } = await until(() => socket.last("upload"));
+  socket.say({ type: "upload_ready", id, upload_id: "U", url: "/u", method: "PUT", fields: {}, expires_at: 1 });
+  await until(() => socket.of("send").length === 5);
+  assert.deepEqual(contents(socket).slice(3), ["U", "to s1"]);
+});
+
+/** Two messages to one session, of which the first was refused for now before the second was written. */
+async function makeHeldUp() {
+  const world = makeWorld();
+  const one = world.client.send({ content: "one", sessionId: "s1" });
+  const socket = await world.welcome({ heartbeat_ms: 1e9 });
+  socket.say(fault(one.id, "storage.unavailable", { retryable: true }));
+  const two = world.client.send({ content: "two", sessionId: "s1" });
+  assert.deepEqual(contents(socket), ["one"]);
+  return { world, socket, one, two };
+}
+
+test("a message waits for the one before it that is sent again, until that is accepted", async () => {
+  const { world, socket, one } = await makeHeldUp();
+  await world.clock.advance(3_000);
+  assert.deepEqual(contents(socket), ["one", "one"]);
+  socket.say(accepted(one.id, "R"));
+  assert.deepEqual(contents(socket), ["one", "one", "two"]);
+});
+
+for (const [how, end] of Object.entries({
+  "is refused for good": ({ socket, one }) => socket.say(fault(one.id, "not_found")),
+  "is cancelled": ({ world, one }) => world.client.cancel(one),
+})) {
+  test(`a message does not wait for the one before it when that ${how}`, async () => {
+    const heldUp = await makeHeldUp();
+    end(heldUp);
+    assert.equal(contents(heldUp.socket).at(-1), "two");
+  });
+}
+
+test("a message does not wait for an upload that is withdrawn, nor is it sent twice", async () => {
+  const world = makeWorld();
+  const long = world.client.send({ content: "x".repeat(40_000), sessionId: "s1" });
+  world.client.send({ content: "two", sessionId: "s1" });
+  const socket = await world.welcome();
+  world.client.cancel(long);
+  await settle();
+  assert.deepEqual(contents(socket), ["two"]);
+});
+
+test("on the next connection, too, they leave in order", async () => {
+  const { world, one } = await makeHeldUp();
+  const next = await world.reconnect();
+  assert.deepEqual(contents(next), ["one"]);
+  next.say(accepted(one.id, "R"));
+  assert.deepEqual(contents(next), ["one", "two"]);
+});
