@@ -71,23 +71,29 @@ esac
 
 
 @pytest.mark.parametrize(
-    ("place", "passed", "told"),
+    ("action", "place", "passed", "told"),
     [
-        ("identical", "1", None),
-        ("behind", "2", None),
-        ("ahead", "1", "is not on main"),
-        ("diverged", "1", "is not on main"),
-        ("behind", "0", "No run of the workflow test has passed"),
+        ("deploy", "identical", "1", None),
+        ("deploy", "behind", "2", None),
+        ("deploy", "ahead", "1", "is not on main"),
+        ("deploy", "diverged", "1", "is not on main"),
+        ("deploy", "behind", "0", "No run of the workflow test has passed"),
+        ("", "behind", "0", "No run of the workflow test has passed"),  # a tag asks for no action
+        ("rollback", "identical", "0", None),
+        ("rollback", "diverged", "1", "is not on main"),
     ],
 )
 def test_nothing_is_deployed_that_no_test_has_passed(
-    tmp_path: Path, place: str, passed: str, told: str | None
+    tmp_path: Path, action: str, place: str, passed: str, told: str | None
 ) -> None:
-    """See https://docs.github.com/rest/commits/commits#compare-two-commits: main is the base."""
+    """But a rollback does not wait until `main` is mended.
+
+    See https://docs.github.com/rest/commits/commits#compare-two-commits: main is the base.
+    """
     deploy = yaml.safe_load((ROOT / ".github" / "workflows" / "deploy.yml").read_text())
     first = deploy["jobs"]["deploy"]["steps"][0]
     assert deploy["jobs"]["deploy"]["permissions"]["actions"] == "read"
-    assert first["env"] == {"GH_TOKEN": "${{ github.token }}"}
+    assert first["env"] == {"ACTION": "${{ inputs.action }}", "GH_TOKEN": "${{ github.token }}"}
     gh = tmp_path / "gh"
     gh.write_text(GH)
     gh.chmod(0o700)
@@ -97,6 +103,7 @@ def test_nothing_is_deployed_that_no_test_has_passed(
             "PATH": f"{tmp_path}:{os.environ['PATH']}",
             "GITHUB_REPOSITORY": "makoto/gateway",
             "GITHUB_SHA": "abc123",
+            "ACTION": action,
             "PLACE": place,
             "PASSED": passed,
         },
