@@ -105,16 +105,21 @@ def _look_at_libraries(layer: Path, *, runtime: str, architecture: str) -> int:
 
 
 def _import(layer: Path, python: str, handlers: Sequence[str]) -> int:
-    done = subprocess.run(  # noqa: S603 - a Python of this machine
-        # No site-packages, no variables.
-        [python, "-I", "-S", "-c", _IMPORT_ALL, layer, "\n".join(handlers), " ".join(SERVICES)],
-        capture_output=True,
-        text=True,
-        timeout=_BOUND_S,
-        cwd="/",
-        env={},
-        check=False,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - a Python of this machine
+            # No site-packages, no variables.
+            [python, "-I", "-S", "-c", _IMPORT_ALL, layer, "\n".join(handlers), " ".join(SERVICES)],
+            capture_output=True,
+            text=True,
+            timeout=_BOUND_S,
+            cwd="/",
+            env={},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise LayerError(
+            f"the layer does not work: its imports take more than {_BOUND_S:.0f} s"
+        ) from None
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
         raise LayerError(f"the layer does not work: {reason}")

@@ -33,6 +33,9 @@ https://packaging.python.org/en/latest/specifications/recording-installed-packag
 _GLIBC: Final = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
 """What wheels may ask for: Amazon Linux 2023 has glibc 2.34."""
 
+_COMPILE_S: Final = 300.0
+"""Half a minute on one core."""
+
 _MACHINES: Final = {"arm64": "aarch64", "x86_64": "x86_64"}
 
 
@@ -51,7 +54,7 @@ def fill(folder: Path, *, runtime: str, architecture: str) -> bool:
         Without, each cold start compiles it.
 
     Raises:
-        LayerError: pip fails; what it says is on stderr.
+        LayerError: pip or the compiler fails; what they say is on stderr.
     """
     place = folder / "python"
     place.mkdir(parents=True)
@@ -103,15 +106,19 @@ def _compile(folder: Path, runtime: str) -> bool:
     compiler = interpreter(runtime)
     if compiler is None:
         return False
-    done = subprocess.run(  # noqa: S603 - a Python of this machine
-        [
-            *(compiler, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode"),
-            *("unchecked-hash", "-s", str(folder), "-p", "/opt", str(folder / "python")),
-        ],
-        env={"PYTHONHASHSEED": "0"},
-        stdout=sys.stderr,
-        check=False,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - a Python of this machine
+            [
+                *(compiler, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode"),
+                *("unchecked-hash", "-s", str(folder), "-p", "/opt", str(folder / "python")),
+            ],
+            env={"PYTHONHASHSEED": "0"},
+            stdout=sys.stderr,
+            timeout=_COMPILE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise LayerError(f"compiling the layer's code takes more than {_COMPILE_S:.0f} s") from None
     if done.returncode:
         raise LayerError("the layer's code does not compile; the reason is above")
     return True

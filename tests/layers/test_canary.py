@@ -85,6 +85,14 @@ def test_a_layer_that_lacks_something(tmp_path: Path, files: dict[str, bytes], t
 
 
 @pytest.mark.usefixtures("small")
+def test_a_layer_whose_imports_have_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canary, "_BOUND_S", 0.5)
+    endless = WORKING | {"unused.py": b"import time; time.sleep(60)"}
+    with pytest.raises(LayerError, match=r"^the layer does not work: its imports take more than"):
+        tried(tmp_path, endless)
+
+
+@pytest.mark.usefixtures("small")
 def test_what_cannot_be_imported_here_is_said(tmp_path: Path) -> None:
     named = {"words/fast.cpython-399-some-linux-gnu.so": library(ARCHITECTURE)}
     said = tried(tmp_path, named, runtime="python3.99")

@@ -111,6 +111,15 @@ def test_a_layer_without_its_python_at_hand_is_not_compiled_and_says_so(
     assert list(tmp_path.rglob("*.pyc")) != []
 
 
+def test_a_compiler_that_has_no_end_makes_no_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "_install", fake_install)
+    monkeypatch.setattr(contents, "_COMPILE_S", 0.0)
+    with pytest.raises(LayerError, match=r"^compiling the layer's code takes more than 0 s$"):
+        fill(tmp_path / "layer", runtime=RUNTIME, architecture=ARCHITECTURE)
+
+
 def fake_install(place: Path, *, runtime: str, architecture: str) -> None:
     (place / "botocore" / "data").mkdir(parents=True)
 
