@@ -100,7 +100,7 @@ MAKOTO  = $(BIN)/makoto
 deploy: $(SDK) ## deploy to AWS with your credentials: make deploy ENV=dev|staging|prod (docs/aws.md)
 	parameters=$$($(MAKOTO) layer publish --env $(ENV) --overrides) && eval "set -- $$parameters" && \
 	  SAM_CLI_TELEMETRY=0 $(SAM) deploy --template-file infra/template.yaml \
-	  --config-file $(CURDIR)/infra/samconfig.toml --config-env $(ENV) $(CONFIRM) --parameter-overrides "$$@"
+	  --config-file "$(CURDIR)/infra/samconfig.toml" --config-env $(ENV) $(CONFIRM) --parameter-overrides "$$@"
 
 aws-local: $(DEV) ## deploy the same template into an emulator on this machine, to talk to
 	@sh tests/install-engines.sh $(VENV)/engines
