@@ -5,10 +5,12 @@ from one zlib to the next; so versions are told apart by the hash of the content
 """
 
 import hashlib
+import io
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from tempfile import TemporaryDirectory
+from typing import IO, Final
 
 from layers.errors import LayerError
 
@@ -42,6 +44,8 @@ class Archive:
 def pack(folder: Path, path: Path) -> Archive:
     """Write the files of a folder into a zip, which appears whole or not at all.
 
+    Others may do so for the same path meanwhile: the last one stays.
+
     Raises:
         LayerError: it is larger than Lambda takes.
     """
@@ -49,37 +53,62 @@ def pack(folder: Path, path: Path) -> Archive:
         file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name in sorted(files):
-            entry = zipfile.ZipInfo(name, _TIME)
-            entry.create_system, entry.external_attr = _UNIX, _RIGHTS
-            packed.writestr(entry, files[name].read_bytes(), zipfile.ZIP_DEFLATED)
-    archive = measure(unfinished)
+    with TemporaryDirectory(prefix=".", dir=path.parent) as place:
+        unfinished = Path(place, path.name)
+        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name in sorted(files):
+                entry = zipfile.ZipInfo(name, _TIME)
+                entry.create_system, entry.external_attr = _UNIX, _RIGHTS
+                packed.writestr(entry, files[name].read_bytes(), zipfile.ZIP_DEFLATED)
+        archive = measure(unfinished)
+        _refuse_too_large(archive)
+        unfinished.replace(path)
+    return replace(archive, path=path)
+
+
+def _refuse_too_large(archive: Archive) -> None:
     for size, most, kind in (
         (archive.unzipped, UNZIPPED_MAX, "unzipped"),
         (archive.zipped, ZIPPED_MAX, "zipped"),
     ):
         if size > most:
-            unfinished.unlink()
             raise LayerError(
                 f"the layer has {megabytes(size)} {kind}; Lambda takes {megabytes(most)}"
             )
-    unfinished.replace(path)
-    return replace(archive, path=path)
 
 
 def measure(path: Path) -> Archive:
     """Return what is known of a zip."""
+    with path.open("rb") as file:
+        sha256, unzipped = _read_content(file)
+    return Archive(path=path, sha256=sha256, zipped=path.stat().st_size, unzipped=unzipped)
+
+
+def read(archive: Archive) -> bytes:
+    """Return a zip, if it has the content that it was made with.
+
+    Raises:
+        LayerError: it has not: another build put its own in the place.
+    """
+    try:
+        zipped = archive.path.read_bytes()
+        same = _read_content(io.BytesIO(zipped))[0] == archive.sha256
+    except (OSError, zipfile.BadZipFile):
+        same = False
+    if not same:
+        raise LayerError(f"{archive.path.name} was changed by another build: try again")
+    return zipped
+
+
+def _read_content(zipped: IO[bytes]) -> tuple[str, int]:
+    """Return the hash of what is in a zip, and its size."""
     digest, unzipped = hashlib.sha256(), 0
-    with zipfile.ZipFile(path) as packed:
+    with zipfile.ZipFile(zipped) as packed:
         for entry in sorted(packed.infolist(), key=lambda entry: entry.filename):
             digest.update(f"{entry.filename}\0{entry.file_size}\0".encode())
             digest.update(packed.read(entry))
             unzipped += entry.file_size
-    return Archive(
-        path=path, sha256=digest.hexdigest(), zipped=path.stat().st_size, unzipped=unzipped
-    )
+    return digest.hexdigest(), unzipped
 
 
 def megabytes(size: int) -> str:

@@ -14,8 +14,14 @@ from layers.errors import LayerError
 
 TEMPLATE: Final = Path(__file__).parent.parent / "infra" / "template.yaml"
 
-_HANDLER: Final = re.compile(r"^ +InlineCode: (from [\w.]+ import handler)$", re.MULTILINE)
-_VARIABLE: Final = re.compile(r"^ +((?:MAKOTO|OPENAI|AZURE_OPENAI)_\w+):", re.MULTILINE)
+IN_USE: Final = "CommonLayerArn"
+BEFORE: Final = "PreviousLayerArn"
+"""Names of the template's parameters for the version in use, and for the one before it."""
+
+_HANDLER: Final = re.compile(
+    r"""^ +"?InlineCode"?: *["']?(from\s+[\w.]+\s+import\s+handler)["']?,?$""", re.MULTILINE
+)
+_VARIABLE: Final = re.compile(r"""^ +"?((?:MAKOTO|OPENAI|AZURE_OPENAI)_\w+)"?:""", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +47,19 @@ def read_contract(template: str | None = None) -> Contract:
     """Return that of a template.
 
     Args:
-        template: its text, instead of the project's own.
+        template: its text, instead of the project's own. It may have been written anew, as YAML or
+            indented JSON: the SAM CLI does that before it deploys.
 
     Raises:
         LayerError: there is none, or it has no handlers.
     """
     text = _read() if template is None else template
-    handlers, variables = (tuple(sorted({*r.findall(text)})) for r in (_HANDLER, _VARIABLE))
+    handlers = {" ".join(line.split()) for line in _HANDLER.findall(text)}
     if not handlers:
-        raise LayerError(
-            "infra/template.yaml has no function that takes its handler from the layer"
-        )
-    return Contract(handlers=handlers, variables=variables)
+        raise LayerError("the template has no function that takes its handler from the layer")
+    return Contract(
+        handlers=tuple(sorted(handlers)), variables=tuple(sorted({*_VARIABLE.findall(text)}))
+    )
 
 
 def _read() -> str:

@@ -3,19 +3,22 @@
 import shlex
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from layers import archive, contents, versions
 from layers.archive import Archive
-from layers.contract import read_contract
+from layers.contract import BEFORE, IN_USE, read_contract
 from layers.samconfig import Target
-from layers.stack import BEFORE, IN_USE, Stack
+from layers.stack import Stack
 from layers.versions import Made, Version
 
 BUILT: Final = contents.ROOT / "build" / "layers"
 _GIT_S: Final = 30.0
+_UNKNOWN: Final = "unknown"
+_CHANGES: Final = "+changes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +63,7 @@ def publish(functions: Any, target: Target, built: Archive) -> tuple[Version, bo
         The version, and whether it is new.
 
     Raises:
-        LayerError: AWS refuses, or cannot be reached.
+        LayerError: AWS refuses, or cannot be reached; or the zip has changed since it was built.
     """
     made = Made(
         sha256=built.sha256, contract=read_contract().fingerprint, commit=commit(contents.ROOT)
@@ -75,7 +78,7 @@ def publish(functions: Any, target: Target, built: Archive) -> tuple[Version, bo
     new = versions.publish(
         functions,
         target.layer,
-        built.path,
+        archive.read(built),
         made=made,
         runtime=target.runtime,
         architecture=target.architecture,
@@ -89,22 +92,36 @@ def commit(root: Path) -> str:
         head = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain")
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return f"{head}+changes" if changed else head
+        return _UNKNOWN
+    return f"{head}{_CHANGES}" if changed else head
 
 
-def overrides(target: Target, version: Version, stack: Stack | None) -> str:
+def overrides(
+    target: Target, version: Version, stack: Stack | None, found: Sequence[Version]
+) -> str:
     """Return what `sam deploy --parameter-overrides` takes for a version, as words of a shell.
+
+    Unless it says so, the one before stays. So it does where that in use is of the same commit, only
+    built elsewhere: going back to it would undo nothing.
 
     Args:
         target: whose own overrides come first.
         version: to be used.
         stack: as it is, or None before it is first deployed.
+        found: all that are published.
     """
     words = [*target.overrides, f"{IN_USE}={version.arn}"]
     if stack is not None and stack.in_use and stack.in_use != version.arn:
-        words.append(f"{BEFORE}={stack.in_use}")
+        in_use = next((each for each in found if each.arn == stack.in_use), None)
+        if in_use is None or not _of_same_commit(in_use.made, version.made):
+            words.append(f"{BEFORE}={stack.in_use}")
     return shlex.join(words)
+
+
+def _of_same_commit(one: Made | None, other: Made | None) -> bool:
+    if one is None or other is None or one.commit != other.commit:
+        return False
+    return one.commit != _UNKNOWN and not one.commit.endswith(_CHANGES)
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -4,22 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from layers import stack as stacks
+from layers.contract import IN_USE, read_contract
 from layers.errors import LayerError
 from layers.samconfig import Target
-from layers.stack import IN_USE, READY, Stack
+from layers.stack import READY, Stack
 from layers.versions import Version, number_of, published
 
 
-def choose(
-    stack: Stack, versions: Sequence[Version], *, to: int | None = None, force: bool = False
-) -> Version:
+def choose(stack: Stack, versions: Sequence[Version], *, to: int | None = None) -> Version:
     """Return the version that a stack is put back on.
 
     Args:
         stack: as it is.
         versions: all that are published.
         to: number of the version; None for the one before.
-        force: take one that was published for another template, too, or nobody knows for which.
 
     Raises:
         LayerError: there is none, or the functions cannot use it.
@@ -38,15 +36,34 @@ def choose(
         raise LayerError(
             f"version {version.number} is for {suited}; {stack.name} is {runtime}, {architecture}"
         )
-    if not force:
-        _refuse_unless_for_same_template(stack, versions, version)
     return version
+
+
+def refuse_unless_for(stack: Stack, version: Version, template: str) -> None:
+    """Let pass a version that was published for the handlers and variables of a stack's template.
+
+    Raises:
+        LayerError: it was not, or nobody knows for which.
+    """
+    if version.made is None or version.made.contract != read_contract(template).fingerprint:
+        commit = f" of commit {version.made.commit}" if version.made else ""
+        raise LayerError(
+            f"version {version.number}{commit} was not published for the handlers and variables that "
+            f"{stack.name} has now: deploy that commit instead, or use --force"
+        )
 
 
 def rollback(
     functions: Any, cloudformation: Any, target: Target, *, to: int | None, force: bool
 ) -> tuple[Version, Stack]:
     """Put all functions of a stack back on another version, and wait for the end.
+
+    Args:
+        functions: client of Lambda.
+        cloudformation: its client.
+        target: whose stack it is.
+        to: number of the version; None for the one before.
+        force: take one, too, that was published for another template than the stack has.
 
     Returns:
         The version in use now, and the stack as it was.
@@ -57,7 +74,9 @@ def rollback(
     stack = stacks.describe(cloudformation, target.stack)
     if stack is None:
         raise LayerError(f"there is no stack {target.stack} in this account and region")
-    version = choose(stack, published(functions, target.layer), to=to, force=force)
+    version = choose(stack, published(functions, target.layer), to=to)
+    if not force:
+        refuse_unless_for(stack, version, stacks.template(cloudformation, stack.name))
     stacks.use(cloudformation, stack, version.arn)
     return version, stack
 
@@ -70,16 +89,3 @@ def _named(stack: Stack, versions: Sequence[Version], to: int | None) -> Version
             return version
     wanted = number_of(stack.before or "") if to is None else to
     raise LayerError(f"there is no version {wanted} of {stack.name}'s layer")
-
-
-def _refuse_unless_for_same_template(
-    stack: Stack, versions: Sequence[Version], version: Version
-) -> None:
-    current = next((each for each in versions if each.arn == stack.in_use), None)
-    theirs, ours = (each.made.contract if each and each.made else "" for each in (version, current))
-    if theirs != ours or not ours:
-        commit = f" of commit {version.made.commit}" if version.made else ""
-        raise LayerError(
-            f"version {version.number}{commit} was not published for the handlers and variables that "
-            f"{stack.name} has now: deploy that commit instead, or use --force"
-        )

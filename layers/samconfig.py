@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from layers.contract import BEFORE, IN_USE
 from layers.errors import LayerError
 
 SAMCONFIG: Final = Path(__file__).parent.parent / "infra" / "samconfig.toml"
@@ -51,9 +52,8 @@ def read_target(environment: str, config: str | None = None) -> Target:
         LayerError: something is not said there.
     """
     parameters = _parameters(environment, _read() if config is None else config)
-    given = parameters.get("parameter_overrides", [])
-    overrides = [given] if isinstance(given, str) else list(given)
-    values = _values(overrides)
+    overrides = _overrides(environment, parameters.get("parameter_overrides", []))
+    values = _values(environment, overrides)
     if missing := [name for name in ("Runtime", "Architecture") if not values.get(name)]:
         raise LayerError(f"infra/samconfig.toml has no {missing[0]}=... for {environment}")
     if not (stack := parameters.get("stack_name")):
@@ -83,21 +83,51 @@ def _parameters(environment: str, config: str) -> dict[str, Any]:
         environments = tomllib.loads(config)
     except tomllib.TOMLDecodeError as error:
         raise LayerError(f"infra/samconfig.toml: {error}") from None
-    if environment not in environments:
+    if not (said := _table(environments, environment)):
         raise LayerError(f"infra/samconfig.toml has no {environment}")
-    said = environments[environment]
-    return {name: value for of in ("global", "deploy") for name, value in _section(said, of)}
+    return {
+        name: value
+        for command in ("global", "deploy")
+        for name, value in _table(_table(said, command), "parameters").items()
+    }
 
 
-def _section(said: Mapping[str, Any], command: str) -> Sequence[tuple[str, Any]]:
-    return list(said.get(command, {}).get("parameters", {}).items())
+def _table(said: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = said.get(name)
+    return found if isinstance(found, dict) else {}
 
 
-def _values(overrides: Sequence[str]) -> dict[str, str]:
-    pairs = [
-        word.partition("=")
-        for text in overrides
-        # A list has one parameter in each text, whose quotes need not be a shell's.
-        for word in (shlex.split(text) if len(overrides) == 1 else [text])
-    ]
-    return {name: value.strip('"') for name, _, value in pairs}
+def _overrides(environment: str, given: Any) -> Sequence[str]:
+    """Return the texts that go to SAM's command line, which takes no table."""
+    overrides = [given] if isinstance(given, str) else given
+    if not isinstance(overrides, list) or not all(isinstance(text, str) for text in overrides):
+        raise _unread(environment, "a table or numbers")
+    return overrides
+
+
+def _values(environment: str, overrides: Sequence[str]) -> dict[str, str]:
+    try:
+        pairs = [
+            word.partition("=")
+            for text in overrides
+            # A list has one parameter in each text, whose quotes need not be a shell's.
+            for word in (shlex.split(text) if len(overrides) == 1 else [text])
+        ]
+    except ValueError as error:
+        raise _unread(environment, f"{error}".lower()) from None
+    values = {name.strip(): value.strip('"') for name, _, value in pairs}
+    for name in values:
+        if name.strip("\"'") == "ParameterKey" or name.startswith("file://"):
+            raise _unread(environment, name)
+        if name in (IN_USE, BEFORE):
+            raise LayerError(
+                f"infra/samconfig.toml sets {name} for {environment}: leave that to make deploy"
+            )
+    return values
+
+
+def _unread(environment: str, what: str) -> LayerError:
+    return LayerError(
+        f"parameter_overrides of {environment} in infra/samconfig.toml are not read in this form "
+        f'({what}): write them as ["NAME=VALUE", ...]'
+    )

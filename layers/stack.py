@@ -4,6 +4,7 @@ The stack's parameters `CommonLayerArn` and `PreviousLayerArn` are the one in us
 that both change with the functions or not at all.
 """
 
+import json
 import time
 import uuid
 from collections.abc import Mapping
@@ -11,11 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from layers.aws import one_line
+from layers.contract import BEFORE, IN_USE
 from layers.errors import LayerError
 from layers.versions import number_of
-
-IN_USE: Final = "CommonLayerArn"
-BEFORE: Final = "PreviousLayerArn"
 
 READY: Final = {
     *("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"),
@@ -71,6 +70,17 @@ def describe(cloudformation: Any, name: str) -> Stack | None:
         in_use=parameters.get(IN_USE) or outputs.get(IN_USE),
         before=parameters.get(BEFORE) or None,
     )
+
+
+def template(cloudformation: Any, name: str) -> str:
+    """Return the template that a stack has, before CloudFormation transformed it, as YAML or JSON.
+
+    Raises:
+        LayerError: AWS refuses, or cannot be reached.
+    """
+    with one_line():
+        said = cloudformation.get_template(StackName=name, TemplateStage="Original")["TemplateBody"]
+    return said if isinstance(said, str) else json.dumps(said, indent=1)  # the SDK has read JSON
 
 
 def refuse_if_busy(stack: Stack) -> None:

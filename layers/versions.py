@@ -6,7 +6,6 @@ Layers take no tags; what makes a version known again is in its description, of 
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from layers.aws import one_line
@@ -88,7 +87,7 @@ def published(functions: Any, layer: str) -> list[Version]:
 
 
 def publish(
-    functions: Any, layer: str, archive: Path, *, made: Made, runtime: str, architecture: str
+    functions: Any, layer: str, zipped: bytes, *, made: Made, runtime: str, architecture: str
 ) -> Version:
     """Publish a zip as the next version, and return that.
 
@@ -99,7 +98,7 @@ def publish(
         said = functions.publish_layer_version(
             LayerName=layer,
             Description=made.description,
-            Content={"ZipFile": archive.read_bytes()},
+            Content={"ZipFile": zipped},
             CompatibleRuntimes=[runtime],
             CompatibleArchitectures=[architecture],
         )

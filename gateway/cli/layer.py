@@ -160,7 +160,7 @@ def _verify_for(target: "Target", archive: Path) -> None:
 
 
 def _publish(asked: argparse.Namespace) -> None:
-    from layers import aws, publishing, stack
+    from layers import aws, publishing, stack, versions
     from layers.samconfig import read_target
 
     target = read_target(asked.env)
@@ -174,8 +174,9 @@ def _publish(asked: argparse.Namespace) -> None:
         version, new = publishing.publish(functions, target, archive)
         said = "published" if new else "has this content already, so nothing was published"
         print(f"{target.layer} {said}: version {version.number}")
+        found = versions.published(functions, target.layer) if asked.overrides else []
     if asked.overrides:
-        print(publishing.overrides(target, version, now))
+        print(publishing.overrides(target, version, now, found))
 
 
 def _list(asked: argparse.Namespace) -> None:

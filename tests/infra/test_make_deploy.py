@@ -61,3 +61,9 @@ def test_nothing_is_deployed_that_was_not_published(tmp_path: Path) -> None:
     done, asked = make_deploy(tmp_path, "ENV=qa")
     assert done.returncode != 0
     assert asked == ["makoto layer publish --env qa --overrides"]
+
+
+def test_a_checkout_may_be_in_a_folder_with_a_space(tmp_path: Path) -> None:
+    done, asked = make_deploy(tmp_path, f"CURDIR={tmp_path}/my code")
+    assert done.returncode == 0, done.stderr
+    assert asked[asked.index("--config-file") + 1] == f"{tmp_path}/my code/infra/samconfig.toml"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from layers import archive
-from layers.archive import measure, pack
+from layers.archive import measure, pack, read
 from layers.errors import LayerError
 
 FILES = {"python/b.py": b"b", "python/a/__init__.py": b"", "python/a/library.so": bytes(5000)}
@@ -80,3 +80,36 @@ def test_what_lambda_would_refuse_is_not_made(
     with pytest.raises(LayerError, match=rf"has 0\.0 MB {kind}"):
         pack(folder, path)
     assert list(path.parent.iterdir()) == []
+
+
+def test_two_that_pack_at_once_do_not_disturb_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as two builds in one checkout: the second one begins and ends while the first measures."""
+    mine, theirs = (
+        folder_of(tmp_path / name, {"python/a.py": name.encode()}) for name in ("mine", "theirs")
+    )
+    path = tmp_path / "to" / "a.zip"
+    others = []
+
+    def measure_late(unfinished: Path) -> archive.Archive:
+        monkeypatch.undo()
+        others.append(pack(theirs, path))
+        return measure(unfinished)
+
+    monkeypatch.setattr(archive, "measure", measure_late)
+    made = pack(mine, path)
+    assert measure(path) == made != others[0]
+    assert [each.name for each in path.parent.iterdir()] == ["a.zip"]
+
+
+def test_a_zip_that_is_another_one_by_now_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    made = pack(folder_of(tmp_path / "mine", FILES), path)
+    assert read(made) == path.read_bytes()
+    pack(folder_of(tmp_path / "theirs", FILES | {"python/b.py": b"c"}), path)
+    with pytest.raises(LayerError, match=r"a\.zip was changed by another build"):
+        read(made)
+    path.unlink()
+    with pytest.raises(LayerError, match="was changed"):
+        read(made)

@@ -1,6 +1,9 @@
 """What the template expects of the layer: its fingerprint changes with that, and with nothing else."""
 
+import json
+
 import pytest
+import yaml
 
 from layers.contract import TEMPLATE, read_contract
 from layers.errors import LayerError
@@ -46,3 +49,32 @@ def test_it_stays_the_same_when_all_else_changes(changed: str) -> None:
 def test_a_template_without_functions_is_no_contract() -> None:
     with pytest.raises(LayerError, match="no function"):
         read_contract("Resources: {}")
+
+
+class Loader(yaml.SafeLoader):
+    """Reads CloudFormation's tags as the SAM CLI does, in their long form."""
+
+
+def read_tag(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> object:
+    if isinstance(node, yaml.MappingNode):
+        return {f"Fn::{name}": loader.construct_mapping(node, deep=True)}
+    if isinstance(node, yaml.SequenceNode):
+        return {f"Fn::{name}": loader.construct_sequence(node, deep=True)}
+    assert isinstance(node, yaml.ScalarNode)
+    return {f"Fn::{name}": loader.construct_scalar(node)}
+
+
+Loader.add_multi_constructor("!", read_tag)
+
+
+def test_it_stays_the_same_when_the_template_is_written_anew() -> None:
+    """What is uploaded by `sam deploy` is `yaml.dump` of what it read; the SDK hands out JSON as read."""
+    read = yaml.load(TEXT, Loader)
+    for text in (
+        yaml.dump(read, default_flow_style=False),
+        yaml.dump(read, default_flow_style=False, default_style='"'),
+        yaml.dump(read, default_flow_style=False, width=40),
+        json.dumps(read, indent=1),
+    ):
+        assert text != TEXT
+        assert read_contract(text) == read_contract()

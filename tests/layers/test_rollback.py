@@ -2,8 +2,9 @@
 
 import pytest
 
+from layers.contract import read_contract
 from layers.errors import LayerError
-from layers.rollback import choose
+from layers.rollback import choose, refuse_unless_for
 from layers.stack import Stack
 from layers.versions import Made, Version
 
@@ -91,27 +92,38 @@ def test_a_stack_that_takes_no_version() -> None:
 
 @pytest.mark.parametrize("other", [version(2, runtime="python3.12"), version(2, of="x86_64")])
 def test_a_version_that_the_functions_cannot_run(other: Version) -> None:
-    refused(stack(before=2), "version 2 is for python3.1", [*VERSIONS[:3], other], force=True)
+    refused(stack(before=2), "version 2 is for python3.1", [*VERSIONS[:3], other])
 
 
-@pytest.mark.parametrize(
-    "versions",
-    [
-        [*VERSIONS[:2], version(3, contract="abad1dea")],
-        [*VERSIONS[:2], version(3, contract=None)],
-        [version(5, contract=None), version(3, contract=None)],
-        VERSIONS[1:],
-    ],
-    ids=["for another", "nobody knows for which", "neither is known", "the one in use is gone"],
-)
-def test_a_version_for_another_template_needs_force(versions: list[Version]) -> None:
-    refused(stack(), "was not published for the handlers and variables", versions)
-    assert choose(stack(), versions, force=True).number == 3
+TEMPLATE = """
+Resources:
+  One:
+    Properties:
+      InlineCode: from one import handler
+      Environment:
+        Variables:
+          MAKOTO_WORD: hello
+"""
+OTHER = TEMPLATE + "          MAKOTO_MORE: words\n"
+
+
+def test_a_version_for_the_template_that_is_deployed_is_taken() -> None:
+    """Whatever the one in use was published for, which may have been forced."""
+    fitting = version(3, contract=read_contract(TEMPLATE).fingerprint)
+    refuse_unless_for(stack(), fitting, TEMPLATE)
+
+
+@pytest.mark.parametrize("contract", [read_contract(OTHER).fingerprint, None])
+def test_a_version_for_another_template_needs_force(contract: str | None) -> None:
+    with pytest.raises(
+        LayerError, match=r"version 3.* was not published for the handlers and vari"
+    ):
+        refuse_unless_for(stack(), version(3, contract=contract), TEMPLATE)
 
 
 def test_it_says_what_to_deploy_instead() -> None:
-    versions = [*VERSIONS[:2], version(3, contract="abad1dea")]
-    refused(stack(), "version 3 of commit commit3 was not", versions)
+    with pytest.raises(LayerError, match="version 3 of commit commit3 was not"):
+        refuse_unless_for(stack(), version(3), TEMPLATE)
 
 
 def refused(
@@ -120,9 +132,8 @@ def refused(
     versions: list[Version] = VERSIONS,
     *,
     to: int | None = None,
-    force: bool = False,
 ) -> None:
     with pytest.raises(LayerError) as failed:
-        choose(stack, versions, to=to, force=force)
+        choose(stack, versions, to=to)
     assert told in str(failed.value)
     assert "\n" not in str(failed.value)

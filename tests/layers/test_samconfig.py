@@ -58,8 +58,39 @@ def test_what_is_said_for_all_commands_counts_but_for_deploy_counts_more() -> No
         (config('["Runtime=python3.13"]'), "has no Architecture=... for dev"),
         ("[dev.deploy.parameters]\n", "has no Runtime=... for dev"),
         (config('["Runtime=python3.13", "Architecture=arm64"]', stack=""), "has no stack_name"),
+        ('dev = "0.1"', "infra/samconfig.toml has no dev"),
+        ("dev.deploy = 1", "has no Runtime=... for dev"),
     ],
 )
 def test_what_is_not_said_is_asked_for(text: str, told: str) -> None:
     with pytest.raises(LayerError, match=told):
         read_target("dev", text)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ('"Runtime=python3.13 Architecture=arm64 Note=it\'s"', "no closing quotation"),
+        ('{Runtime = "python3.13", Architecture = "arm64"}', "a table or numbers"),
+        ('[{Runtime = "python3.13"}]', "a table or numbers"),
+        ("3", "a table or numbers"),
+        ('"ParameterKey=Runtime,ParameterValue=python3.13"', "ParameterKey"),
+        ('["ParameterKey=Runtime,ParameterValue=python3.13", "Env=dev"]', "ParameterKey"),
+        ('["Env=dev", "file://parameters.toml"]', "file://parameters.toml"),
+    ],
+)
+def test_forms_that_are_not_read_are_named(overrides: str, told: str) -> None:
+    with pytest.raises(LayerError) as failed:
+        read_target("dev", config(overrides))
+    assert str(failed.value) == (
+        "parameter_overrides of dev in infra/samconfig.toml are not read in this form "
+        f'({told}): write them as ["NAME=VALUE", ...]'
+    )
+
+
+@pytest.mark.parametrize("name", ["CommonLayerArn", "PreviousLayerArn"])
+def test_the_layer_is_not_chosen_there(name: str) -> None:
+    """SAM would take the one of its command line, or for the one before whatever is written here."""
+    overrides = f'["Runtime=python3.13", "Architecture=arm64", "{name}=arn"]'
+    with pytest.raises(LayerError, match=f"sets {name} for dev: leave that to make deploy"):
+        read_target("dev", config(overrides))

@@ -2,13 +2,15 @@
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from layers import aws, stack
+from layers import aws, publishing, stack
+from layers.archive import Archive
+from layers.contract import read_contract
 from layers.errors import LayerError
 from layers.publishing import publish
 from layers.rollback import rollback
@@ -19,10 +21,10 @@ from tests.infra.deployment import sdk_for
 from tests.layers.zips import small
 
 FUNCTION = {
-    "Type": "AWS::Lambda::Function",
+    "Type": "AWS::Serverless::Function",
     "Properties": {
         "Handler": "index.handler",
-        "Code": {"ZipFile": "from answers import handler"},
+        "InlineCode": "from answers import handler",
         "Runtime": {"Ref": "Runtime"},
         "Architectures": [{"Ref": "Architecture"}],
         "Layers": [{"Ref": "CommonLayerArn"}],
@@ -36,6 +38,7 @@ ROLE = {
 }
 REQUIRED, OPTIONAL = {"Type": "String"}, {"Type": "String", "Default": ""}
 TEMPLATE = {
+    "Transform": "AWS::Serverless-2016-10-31",
     "Parameters": {
         "Runtime": REQUIRED,
         "Architecture": REQUIRED,
@@ -47,6 +50,8 @@ TEMPLATE = {
     "Outputs": {"CommonLayerArn": {"Value": {"Ref": "CommonLayerArn"}}},
 }
 
+OTHER = {"Resources": {"One": {"InlineCode": "from more.answers import handler"}}}
+
 ANSWER = """
 import os
 
@@ -57,7 +62,7 @@ def handler(event, context):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """A stack that is up, on the first of three versions."""
+    """A stack that is up, on the first of three versions; two more are for another template."""
 
     functions: Any
     cloudformation: Any
@@ -72,8 +77,8 @@ class World:
     def use(self, arn: str) -> None:
         stack.use(self.cloudformation, self.describe(), arn)
 
-    def rollback(self, to: int | None = None) -> int:
-        version, _ = rollback(self.functions, self.cloudformation, self.target, to=to, force=False)
+    def rollback(self, to: int | None = None, *, force: bool = False) -> int:
+        version, _ = rollback(self.functions, self.cloudformation, self.target, to=to, force=force)
         return version.number
 
     def answers(self) -> list[str]:
@@ -99,10 +104,11 @@ def world(ministack: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     )
     with sdk_for(ministack), aws.clients(target) as (functions, cloudformation):
         versions = []
-        for number in (1, 2, 3):
+        for number in (1, 2, 3, 4, 5):
             answer = ANSWER.replace("NUMBER", str(number))
             archive = small(tmp_path_factory.mktemp("layer"), answers=answer)
-            versions.append(publish(functions, target, archive)[0])
+            template = OTHER if number > 3 else TEMPLATE
+            versions.append(publish_for(template, functions, target, archive))
         parameters = {
             "Runtime": target.runtime,
             "Architecture": target.architecture,
@@ -117,7 +123,7 @@ def world(ministack: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
                 for name, value in parameters.items()
             ],
             Tags=[{"Key": "Env", "Value": "dev"}],
-            Capabilities=["CAPABILITY_IAM"],
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         )
         cloudformation.get_waiter("stack_create_complete").wait(
             StackName=target.stack, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
@@ -125,6 +131,15 @@ def world(ministack: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield World(
             functions=functions, cloudformation=cloudformation, target=target, versions=versions
         )
+
+
+def publish_for(
+    template: Mapping[str, Any], functions: Any, target: Target, archive: Archive
+) -> Version:
+    with pytest.MonkeyPatch.context() as patch:
+        contract = read_contract(json.dumps(template, indent=1))
+        patch.setattr(publishing, "read_contract", lambda: contract)
+        return publish(functions, target, archive)[0]
 
 
 @pytest.fixture(autouse=True)
@@ -171,6 +186,19 @@ def test_it_goes_further_back_when_it_is_told_where(world: World) -> None:
     assert world.answers() == ["Hello 2", "Hello 2"]
     with pytest.raises(LayerError, match="uses version 2 already"):
         world.rollback(to=2)
+
+
+def test_force_does_not_change_what_fits(world: World) -> None:
+    """That is for the template to say, not for the version in use."""
+    with pytest.raises(LayerError, match=r"version 4 of commit .* was not published for"):
+        world.rollback(to=4)
+    assert world.rollback(to=4, force=True) == 4
+    with pytest.raises(LayerError, match=r"version 5 .* was not published for"):
+        world.rollback(to=5)
+    assert world.rollback() == 1
+    with pytest.raises(LayerError, match=r"version 4 .* was not published for"):
+        world.rollback()
+    assert world.answers() == ["Hello 1", "Hello 1"]
 
 
 def test_what_cannot_be_put_back_changes_nothing_and_says_why(world: World) -> None:

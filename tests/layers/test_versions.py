@@ -14,7 +14,7 @@ from layers.errors import LayerError
 from layers.publishing import overrides, publish
 from layers.samconfig import Target
 from layers.stack import Stack
-from layers.versions import Made, number_of, published, read_description, superfluous
+from layers.versions import Made, Version, number_of, published, read_description, superfluous
 from tests.engines.processes import Engine
 from tests.infra.deployment import sdk_for
 from tests.layers.zips import small
@@ -98,6 +98,17 @@ def test_the_same_content_for_another_template_is_another_version(
     assert publish(functions, target, archive)[0].number == 2
 
 
+def test_what_another_build_put_in_the_place_is_not_published(
+    functions: Any, target: Target, tmp_path: Path
+) -> None:
+    """It would be taken for what was tried, for ever."""
+    archive = small(tmp_path / "mine", answers="x = 1")
+    small(tmp_path / "theirs", answers="x = 2").path.replace(archive.path)
+    with pytest.raises(LayerError, match=r"layer\.zip was changed by another build"):
+        publish(functions, target, archive)
+    assert published(functions, target.layer) == []
+
+
 def test_what_somebody_else_published_is_listed_and_never_taken(
     functions: Any, target: Target, archive: Archive
 ) -> None:
@@ -163,12 +174,43 @@ def test_sam_is_told_all_that_samconfig_says_and_the_layer(
 ) -> None:
     version, _ = publish(functions, target, archive)
     said = f"Env=dev 'Issuers=\"[{{}}]\"' CommonLayerArn={version.arn}"
-    assert overrides(target, version, None) == said
-    assert overrides(target, version, stack(in_use=version.arn, before="old")) == said
+    assert overrides(target, version, None, [version]) == said
+    assert overrides(target, version, stack(in_use=version.arn, before="old"), [version]) == said
     assert (
-        overrides(target, version, stack(in_use="old:1", before="older:1"))
+        overrides(target, version, stack(in_use="old:1", before="older:1"), [version])
         == f"{said} PreviousLayerArn=old:1"
     )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stays"),
+    [
+        ("abc", "abc", True),
+        ("abc", "def", False),
+        ("abc", "abc+changes", False),
+        ("abc+changes", "abc+changes", False),
+        ("unknown", "unknown", False),
+        (None, "abc", False),
+    ],
+)
+def test_the_one_before_stays_while_the_commit_does(
+    target: Target, old: str | None, new: str, *, stays: bool
+) -> None:
+    """Such as where CI compiles the layer and a laptop does not: a rollback shall go to older code."""
+    now, was = (
+        Version(
+            number=number,
+            arn=f"arn:{number}",
+            created="",
+            runtimes=(target.runtime,),
+            architectures=(target.architecture,),
+            made=Made(sha256=str(number), contract="c0ffee", commit=of) if of else None,
+        )
+        for number, of in ((3, new), (2, old))
+    )
+    said = overrides(target, now, stack(in_use=was.arn, before="arn:1"), [now, was])
+    assert said.endswith(f" CommonLayerArn={now.arn}") == stays
+    assert said.endswith(f" PreviousLayerArn={was.arn}") != stays
 
 
 # Deleting

@@ -11,21 +11,27 @@ import pytest
 from gateway.cli.main import main
 from layers import aws, canary, publishing, samconfig
 from layers.archive import Archive
+from layers.contract import BEFORE, IN_USE, read_contract
 from layers.publishing import Built, publish
 from layers.samconfig import Target, read_target
-from layers.stack import BEFORE, IN_USE
 from tests.engines.processes import Engine
 from tests.infra.deployment import sdk_for
 from tests.layers.zips import small
 
 Says = pytest.CaptureFixture[str]
 
+METADATA = {
+    "Handlers": [{"InlineCode": line} for line in read_contract().handlers],
+    **dict.fromkeys(read_contract().variables, ""),
+}
+"""What is expected of the layer, where moto has no functions that expect it."""
+
 TEMPLATE = {
     "Parameters": {
         name: {"Type": "String", "Default": ""}
         for name in (IN_USE, BEFORE, "Runtime", "Architecture")
     },
-    "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}},
+    "Resources": {"Queue": {"Type": "AWS::SQS::Queue", "Metadata": METADATA}},
 }
 
 
