@@ -108,7 +108,7 @@ export declare class Run extends EventTarget implements AsyncIterable<Update> {
   /** The id of the command that asked for it; `null` for a run that was started elsewhere. */
   readonly id: string | null;
   readonly kind: "send" | "regenerate" | "follow";
-  /** What the user said, for a `send`. */
+  /** What the user said, for a `send`; `null` also when it turns out to be another user's (`storage`). */
   readonly content: string | null;
   readonly state: RunState;
   /** `null` until it is accepted. */
@@ -207,8 +207,11 @@ export interface MakotoClientOptions {
   /**
    * Where unaccepted messages survive a reload, such as `sessionStorage`. Each has an item of its own, with its
    * text and whose it is. Clients may share a storage (tabs with one `localStorage`): a new one sends what the
-   * others have not got accepted yet, too, by the same ids, so that it is stored and answered once. Whoever
-   * signs in as another user gets it refused (`client.user`), as is what was written before anybody was known.
+   * others have not got accepted yet, too, by the same ids, so that it is stored and answered once; what has left
+   * the storage before that was sent or withdrawn by another one, and fails (`client.cancelled`, `uncertain`).
+   * For whoever signs in as another user it fails (`client.user`): it stays stored for who has written it, and its
+   * run loses its `content`. What was written before anybody was known, and restored, fails likewise, but keeps
+   * its `content` and is not stored any more.
    */
   storage?: Pick<Storage, "length" | "key" | "getItem" | "setItem" | "removeItem"> | null | undefined;
   /** The items' keys begin with it and a dot, the message's id follows: `makoto.outbox`. */
@@ -264,9 +267,9 @@ export declare class MakotoClient extends EventTarget {
   send(message: string | Message): Run;
   regenerate(messageId: string, more?: { sessionId?: string | null | undefined }): Run;
   /**
-   * Ask again for a `send` or `regenerate` that has failed, whatever the reason. The new run has the same `id`
-   * and content, so that what was stored all the same is followed and not stored again. Returns the run itself
-   * if it has not failed.
+   * Ask again for a `send` or `regenerate` that has failed, whatever the reason but `client.user`, which stays.
+   * The new run has the same `id` and content, so that what was stored all the same is followed and not stored
+   * again. Returns the run itself if it has not failed, or is another user's.
    */
   retry(run: Run): Run;
   follow(runId: string, more?: { sessionId?: string | null | undefined }): Run;

@@ -93,7 +93,7 @@ async function sha256(bytes) {
 
 /**
  * What went wrong, by the server's code or one of the client's own: `client.closed` (by `close()`),
- * `client.cancelled` (before it was sent), `client.stopped` (connecting again would not help),
+ * `client.cancelled` (before it was sent, or elsewhere), `client.stopped` (connecting again would not help),
  * `client.timeout`, `client.network`, `client.payload` (a fetched body is not what was announced),
  * `client.protocol` (a frame or a ticket cannot be read), `client.token` (there is none that can be used), `client.user` (it is another
  * one now), `client.insecure` (the page may not use `crypto.subtle`).
@@ -231,6 +231,7 @@ export class Run extends Source {
   #inbox = [];
   #reading = false;
   #timer = null;
+  #cancelTimer = null;
   #resumedAt = -Infinity;
   #brokenPayloads = 0;
   #heir = null; // the same run, to which its frames go now
@@ -329,6 +330,7 @@ export class Run extends Source {
   /** Ask for nothing until there is a connection. */
   rest() {
     this.#host.clock.clearTimeout(this.#timer);
+    this.#host.clock.clearTimeout(this.#cancelTimer);
   }
 
   /** On a new connection nothing has been asked for yet. */
@@ -353,6 +355,15 @@ export class Run extends Source {
     if (!this.end && !this.error) this.#watch(ms);
   }
 
+  /** What was asked of it was refused for now; a cancel among that is asked for again. */
+  refusedFor(ms) {
+    this.wait(ms);
+    if (!this.cancelling || this.end || this.error) return;
+    const cancel = () => this.#host.post({ type: "cancel", run_id: this.runId });
+    this.#host.clock.clearTimeout(this.#cancelTimer);
+    this.#cancelTimer = this.#host.clock.setTimeout(cancel, ms);
+  }
+
   /** `not_resumable`: the stored message replaces what is shown. */
   replace(message) {
     if (!this.end && !this.error) this.#tell(this.#assembly.replace(message));
@@ -369,6 +380,11 @@ export class Run extends Source {
     this.#accepted.reject(new MakotoError("client.cancelled", "Cancelled before it was sent."));
     const done = { type: "done", reason: "cancelled", message_id: "", saved: false };
     this.#tell(this.#assembly.apply({ first_seq: 1, events: [done] }));
+  }
+
+  /** It is of another user, who alone is to read it. */
+  conceal() {
+    this.content = null;
   }
 
   fail(error) {
@@ -1022,7 +1038,7 @@ export class MakotoClient extends Source {
 
   /**
    * Ask again for what has failed, as a new `Run`. It has the `id` of the one that failed: if that is stored all
-   * the same, this follows it, and nothing is stored or answered twice.
+   * the same, this follows it, and nothing is stored or answered twice. What another user has written fails again.
    */
   retry(run) {
     const refused = this.#refused.get(run);
@@ -1258,7 +1274,7 @@ export class MakotoClient extends Source {
     const found = this.#stored().sort((one, other) => one.order - other.order);
     for (const { command, sessionId, user, order } of found) {
       this.#order = Math.max(this.#order, order);
-      this.#enqueue(command, sessionId, { user: user ?? NOBODY, order, sends: 1 });
+      this.#enqueue(command, sessionId, { user: user ?? NOBODY, order, sends: 1, isRestored: true });
     }
   }
 
@@ -1268,10 +1284,10 @@ export class MakotoClient extends Source {
     try {
       for (let at = 0; at < (storage?.length ?? 0); at++) {
         const key = storage.key(at);
-        if (!key.startsWith(`${storageKey}.`)) continue;
+        if (!key?.startsWith(`${storageKey}.`)) continue; // null: another client has just removed one
         const kept = parsed(storage.getItem(key));
         const id = kept?.command?.id ?? "";
-        if (key === `${storageKey}.${id}` && Number.isInteger(kept.order)) found.push(kept);
+        if (key === `${storageKey}.${id}` && Number.isInteger(kept?.order)) found.push(kept);
       }
     } catch { /* storage is forbidden */ }
     return found;
@@ -1312,17 +1328,44 @@ export class MakotoClient extends Source {
       && !isIn(this.#subscriptions, (followed) => !followed.isConfirmed);
   }
 
-  /** A message of another user, or one that may be, is not sent in this one's name. */
+  /**
+   * A message of another user, or one that may be, is not sent in this one's name; nor is what another client
+   * of this storage has sent or withdrawn since it was read there.
+   */
   #disownStrangers() {
     for (const entry of [...this.#waiting.values()]) {
-      if (!entry.run || entry.user === this.#user) continue;
+      if (!entry.run) continue;
       if (entry.user === null) {
         entry.user = this.#user;
         this.#store(entry);
-      } else {
-        const why = entry.user === NOBODY ? "It is not known who has written this." : "The user has changed.";
-        this.#refuse(entry.command.id, new MakotoError("client.user", why));
+      } else if (entry.user !== this.#user) {
+        this.#disown(entry);
+      } else if (entry.isRestored && !entry.leftOn && this.#isGone(entry)) {
+        entry.run.uncertain = true;
+        const why = "It was sent or withdrawn elsewhere.";
+        this.#refuse(entry.command.id, new MakotoError("client.cancelled", why));
       }
+    }
+  }
+
+  /** What was restored and is of a known other user stays where it is stored, and is only for him to read. */
+  #disown(entry) {
+    const { command, run, user, isRestored } = entry;
+    const why = user === NOBODY ? "It is not known who has written this." : "The user has changed.";
+    const error = new MakotoError("client.user", why);
+    if (!isRestored || user === NOBODY) return this.#refuse(command.id, error);
+    this.#waiting.delete(command.id);
+    this.#options.clock.clearTimeout(entry.timer);
+    run.conceal();
+    run.fail(error);
+  }
+
+  #isGone({ command }) {
+    const { storage, storageKey } = this.#options;
+    try {
+      return storage.getItem(`${storageKey}.${command.id}`) === null;
+    } catch {
+      return false; // forbidden by now: nobody can tell
     }
   }
 
@@ -1380,16 +1423,10 @@ export class MakotoClient extends Source {
     const passes = error.retryable || ERROR_VERDICTS[error.code] === "token";
     const wait = Math.max(error.retryAfter, RESUME_GAP);
     if (run && frame.stored) run.replace(frame.stored);
-    else if (run && passes) this.#waitFor(run, wait);
+    else if (run && passes) run.refusedFor(wait);
     else if (run) run.fail(error);
     else if (passes && this.#subscriptions.has(frame.session_id)) this.#subscribeIn(frame.session_id, wait);
     else this.#tellFault(frame, error);
-  }
-
-  /** What was asked of a run was refused for now; a cancel among it is asked for again. */
-  #waitFor(run, wait) {
-    run.wait(wait);
-    if (run.cancelling) this.#options.clock.setTimeout(() => run.end || run.error || this.#postCancel(run), wait);
   }
 
   #tellFault(frame, error) {

@@ -160,6 +160,7 @@ export class Conversation {
     this.#settle();
     run.accepted.then(() => this.#join(turn, run), () => {});
     run.done.catch(() => {}).then(() => {
+      if (isOthers(run)) this.#drop(turn);
       this.#settle();
       this.#heard.changed();
       if (run.memories.length) this.#heard.memories();
@@ -366,8 +367,11 @@ export class Conversation {
 
 /** A message that was not accepted, or not yet. */
 function isUnsent(run) {
-  return run.kind === "send" && !run.runId && !run.end;
+  return run.kind === "send" && !run.runId && !run.end && !isOthers(run);
 }
+
+/** Whether another user has written it, before he left this tab: it is his to read, and waits for him. */
+const isOthers = ({ kind, content }) => kind === "send" && content === null;
 
 /** Whether it ended as it does when its conversation is deleted: refused, or stopped by no one here. */
 function saysGone({ error, end, cancelling }) {

@@ -22,8 +22,10 @@ export function enableTheme() {
   button.addEventListener("click", () => {
     const names = Object.keys(THEMES);
     const next = names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length];
-    kept?.setItem("makoto.theme", next);
     show(next);
+    try {
+      kept?.setItem("makoto.theme", next);
+    } catch { /* full: it lasts as long as the page */ }
   });
   const chosen = kept?.getItem("makoto.theme");
   show(chosen in THEMES ? chosen : "auto");

@@ -270,8 +270,76 @@ test("the outbox of one user is not sent in another one's name", async () => {
   after.client.connect();
   const socket = await after.welcome({ user_id: "u2" });
   await assert.rejects(restored.done, { code: "client.user" });
+  assert.deepEqual([restored.content, after.client.runs], [null, []], "it is not for this one to read");
+  assert.equal(after.client.retry(restored), restored);
   assert.deepEqual(socket.of("send"), []);
-  assert.equal(storage.items.size, 0);
+
+  const back = makeWorld({ storage });
+  back.client.connect();
+  assert.deepEqual((await back.welcome()).of("send").map(({ content }) => content), ["private"]);
+});
+
+for (const [what, end] of Object.entries({
+  withdrawn: (client, run) => client.cancel(run),
+  sent: (_client, run, socket) => socket.say(accepted(run.id, "R")),
+})) {
+  test(`what another client of the storage has ${what} meanwhile is not sent, unless it is asked for`, async () => {
+    const storage = new FakeStorage();
+    const left = makeWorld({ storage });
+    left.client.connect();
+    const line = await left.welcome();
+    if (what === "withdrawn") line.end();
+    const run = left.client.send("Hello");
+    const right = makeWorld({ storage });
+    const [restored] = right.client.runs;
+    end(left.client, run, line);
+    right.client.connect();
+    const socket = await right.welcome();
+    await assert.rejects(restored.done, { code: "client.cancelled" });
+    assert.deepEqual([restored.uncertain, restored.content, socket.of("send")], [true, "Hello", []]);
+    right.client.retry(restored);
+    assert.equal(socket.last("send").id, run.id);
+  });
+}
+
+test("what is sent again after another client has got it accepted goes on", async () => {
+  const storage = new FakeStorage();
+  const left = await leaveUnsent(storage, "Hello");
+  const right = makeWorld({ storage });
+  const [restored] = right.client.runs;
+  right.client.connect();
+  const socket = await right.welcome();
+  left.socket().say(accepted(left.run.id, "R"));
+  await right.clock.advance(15_000);
+  assert.deepEqual([socket.of("send").length, restored.state], [2, "sending"]);
+});
+
+test("a broken item, or one that goes meanwhile, does not hide the others", () => {
+  const storage = new FakeStorage();
+  storage.items.set("makoto.outbox.", "null");
+  const kept = { command: { type: "send", id: "i", content: "kept" }, user: "t1/u1", order: 1 };
+  storage.items.set("makoto.outbox.i", JSON.stringify(kept));
+  const { key } = storage;
+  storage.key = (at) => (at === 0 ? key(at) : at === 1 ? null : key(at - 1));
+  Object.defineProperty(storage, "length", { get: () => storage.items.size + 1 });
+  assert.deepEqual(makeWorld({ storage }).client.runs.map(({ content }) => content), ["kept"]);
+});
+
+test("a cancel that was refused is told again once, and not after the end", async () => {
+  const world = makeWorld();
+  const run = world.client.send("Hello");
+  const socket = await world.welcome({ heartbeat_ms: 1e9 });
+  socket.say(accepted(run.id, "R"));
+  const refuse = () => socket.say({ ...fault(undefined, "storage.unavailable", { retryable: true }), run_id: "R" });
+  world.client.cancel(run);
+  for (let times = 0; times < 3; times++) refuse();
+  await world.clock.advance(1_000);
+  socket.say(frame("R", 1, [started(run.id)])); // it goes on
+  await world.clock.advance(60_000);
+  assert.equal(socket.of("cancel").length, 2);
+  refuse();
+  world.client.close();
+  assert.equal(world.clock.timers, 0);
 });
 
 test("what waits for a connection is not sent in the name of who signs in meanwhile", async () => {

@@ -197,3 +197,9 @@ def test_light_dark_and_as_the_system(chat: ChatPage) -> None:
     assert chat.page.evaluate(background) == light
     toggle.click()
     assert chat.page.evaluate(background) == dark
+
+
+def test_the_theme_changes_where_nothing_can_be_kept(chat: ChatPage) -> None:
+    chat.page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full'); }; }")
+    chat.page.get_by_role("button", name="Theme: as the system").click()
+    expect(chat.page.locator("html")).to_have_attribute("data-theme", "light")

@@ -272,7 +272,7 @@ def test_what_may_be_stored_is_asked_for_again_by_its_own_id(
     assert [ids.index(each) for each in ids] == [0, 0, 0, 3, 3, 5]
 
 
-def test_what_one_user_has_left_unsent_the_next_one_may_edit_and_does_not_send(
+def test_what_one_user_has_left_unsent_waits_for_him_and_the_next_one_does_not_see_it(
     start_server: StartServer, open_page: OpenPage
 ) -> None:
     server = start_server(scripted_pace="0")
@@ -294,14 +294,21 @@ def test_what_one_user_has_left_unsent_the_next_one_may_edit_and_does_not_send(
     expect(chat.page.get_by_text("Sending…")).to_be_visible()
 
     other = {"token": server.token("other"), "expires_at": int((time.time() + 600) * 1e3)}
-    chat.page.route(re.compile("/v1/demo/token"), lambda route: route.fulfill(json=other))
+    demo_token = re.compile("/v1/demo/token")
+    chat.page.route(demo_token, lambda route: route.fulfill(json=other))
     is_cut_off = False
     chat.page.reload()
     chat.wait_until_connected()
-    expect(chat.status("Not sent: The user has changed.")).to_be_visible()
-    chat.page.get_by_role("button", name="Edit", exact=True).click()
-    expect(chat.field).to_have_value("echo mine")
+    expect(chat.said).to_have_count(0)
+    expect(chat.page.locator("#welcome")).to_be_visible()
+    expect(chat.field).to_have_value("")
     expect(chat.sessions).to_have_count(0)
+
+    chat.page.unroute(demo_token)
+    chat.page.reload()
+    expect(chat.texts).to_have_text(["mine"])
+    expect(chat.said).to_have_text(["echo mine"])
+    expect(chat.sessions).to_have_count(1)
 
 
 def test_a_cut_in_the_middle_shows_no_seam(start_server: StartServer, open_page: OpenPage) -> None:
