@@ -101,7 +101,7 @@ async def deploy(
         *("deploy", "--template-file", str(TEMPLATE), "--stack-name", STACK),
         *("--resolve-s3", "--no-confirm-changeset", "--no-progressbar"),
         *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"),
-        *("--parameter-overrides", *shlex.split(publishing.overrides(target, version, None))),
+        *("--parameter-overrides", *shlex.split(publishing.overrides(target, version, None, []))),
         environment=told_to_sdk(engine),
     )
     async with engine_client(engine, "cloudformation") as cloudformation:
