@@ -1,18 +1,23 @@
 /** The message field with its two buttons. */
 
+import { announce } from "./announcer.js";
 import { byId } from "./elements.js";
 
 export class Composer {
   #field = byId("message");
   #send = byId("send");
   #stop = byId("stop");
+  #heldBack = byId("held-back");
   #onSend;
   #isLive = false;
 
-  /** `onSend` returns false for a message that cannot be sent just now; it then stays in the field. */
+  /** `onSend` returns false for a message that cannot be sent just now: it then stays in the field. */
   constructor({ onSend, onStop }) {
     this.#onSend = onSend;
-    this.#field.addEventListener("input", () => this.#fit());
+    this.#field.addEventListener("input", () => {
+      this.#heldBack.hidden = true;
+      this.#fit();
+    });
     this.#field.addEventListener("keydown", (event) => this.#key(event));
     byId("composer").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -64,7 +69,9 @@ export class Composer {
 
   #submit() {
     const content = this.#field.value.trim();
-    if (!content || this.#onSend(content) === false) return;
+    if (!content) return;
+    this.#heldBack.hidden = this.#onSend(content) !== false;
+    if (!this.#heldBack.hidden) return announce(this.#heldBack.textContent);
     this.#field.value = "";
     this.#fit();
     this.focus();
