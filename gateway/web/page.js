@@ -33,7 +33,7 @@ const composer = new Composer({
 });
 const conversation = new Conversation(client, {
   session: (sessionId) => sessions.select(sessionId),
-  changed: () => void sessions.refresh(),
+  changed: () => sessions.refreshSoon(),
   memories: () => void memories.refresh(),
   memoryChip: () => panels.open("memories-panel"),
   live: (isLive) => composer.setLive(isLive),

@@ -3,6 +3,7 @@
 import { button, byId, make } from "./elements.js";
 import { NotedMemories } from "./memories.js";
 import { onNeighbours, tellNeighbours } from "./neighbours.js";
+import { Reading } from "./reading.js";
 import { EndFollower, whenInView } from "./scrolling.js";
 import { Turn } from "./turn.js";
 import { languageOf } from "./words.js";
@@ -29,6 +30,7 @@ export class Conversation {
   #opening = null; // what is being opened; answers for anything else come too late
   #loading = null; // settles when the history is shown, or cannot be
   #outbox = []; // what is being sent to it while it is opened
+  #news = new Reading(() => this.#readNews(), (news) => void this.#showNews(news));
   #noted; // the memories of the history's answers
   #unfollow = () => {};
 
@@ -310,7 +312,7 @@ export class Conversation {
     this.#heard.changed();
     if (sessionId !== this.#sessionId) return;
     await this.#loading; // what that reads may be older
-    if (sessionId === this.#sessionId) await this.#catchUp();
+    if (sessionId === this.#sessionId) this.#news.within();
   }
 
   #turnWith({ runId, messageId }) {
@@ -318,25 +320,33 @@ export class Conversation {
   }
 
   /** Show what was said and answered since the last time. */
-  async #catchUp() {
-    if (!this.#sessionId) return;
+  #catchUp() {
+    return this.#news.now();
+  }
+
+  async #readNews() {
     const opening = this.#opening;
+    if (!this.#sessionId) return { opening, items: [] };
     const shown = new Map(this.#turns.map((turn) => [turn, turn.reply?.shown]));
     const isStored = this.#turns.some((turn) => turn.messageId);
     const isKnown = ({ message_id: id }) => this.#turnOf(id) !== undefined;
     try {
       const isEnough = (messages) => !isStored || messages.some(isKnown);
       const { items } = await this.#messages(this.#sessionId, undefined, isEnough);
-      if (opening !== this.#opening) return;
-      this.#noted = new NotedMemories(this.#client);
-      // What has come while the history was being read is newer than what that says.
-      const isOld = (turn) => !turn.isLive && turn.reply.shown === shown.get(turn);
-      this.#merge(items, (turn, reply) => isOld(turn) && turn.replyId !== reply.message_id);
-      await this.#followUnanswered();
+      return { opening, items, shown };
     } catch (error) {
       if (error.code === "not_found" && opening === this.#opening) this.#leave();
-      return; // or there is no connection: the next one tries again
+      throw error;
     }
+  }
+
+  async #showNews({ opening, items, shown }) {
+    if (opening !== this.#opening || !items.length) return;
+    this.#noted = new NotedMemories(this.#client);
+    // What has come while the history was being read is newer than what that says.
+    const isOld = (turn) => !turn.isLive && turn.reply.shown === shown.get(turn);
+    this.#merge(items, (turn, reply) => isOld(turn) && turn.replyId !== reply.message_id);
+    await this.#followUnanswered();
     this.#settle();
   }
 

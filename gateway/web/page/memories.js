@@ -2,6 +2,7 @@
 
 import { confirmed } from "./confirm.js";
 import { button, byId, iconButton, make } from "./elements.js";
+import { Reading } from "./reading.js";
 import { languageOf, whenWas } from "./words.js";
 
 const PAGE = 50;
@@ -47,7 +48,7 @@ export class Memories {
   #items = [];
   #next;
   #wanted = PAGE; // as many are shown
-  #loading = null; // what is read last; what was asked for before comes too late
+  #reading = new Reading(() => this.#read(), (found) => this.#take(found));
   #shown = ""; // the list as it is shown: what has not changed keeps its elements, focus and clicks
 
   constructor(client, { onForgotten }) {
@@ -56,20 +57,22 @@ export class Memories {
   }
 
   /** Read the list anew, as far as it is shown. */
-  async refresh() {
-    const loading = (this.#loading = {});
+  refresh() {
+    return this.#reading.now();
+  }
+
+  async #read() {
     const items = [];
     let next;
-    try {
-      do {
-        const page = await this.#client.memories({ before: next, limit: PAGE });
-        items.push(...page.items);
-        next = page.next;
-      } while (next && items.length < this.#wanted);
-    } catch {
-      return; // the connection's own notice says why; `ready` loads again
-    }
-    if (loading !== this.#loading) return;
+    do {
+      const page = await this.#client.memories({ before: next, limit: PAGE });
+      items.push(...page.items);
+      next = page.next;
+    } while (next && items.length < this.#wanted);
+    return { items, next };
+  }
+
+  #take({ items, next }) {
     this.#items = items;
     this.#next = next;
     this.#show();

@@ -2,6 +2,7 @@
 
 import { confirmed } from "./confirm.js";
 import { button, byId, iconButton, make } from "./elements.js";
+import { Reading } from "./reading.js";
 import { daysAgo, languageOf } from "./words.js";
 
 const PAGE = 30;
@@ -15,8 +16,7 @@ export class Sessions {
   #items = [];
   #wanted = PAGE; // so many are shown if there are
   #next;
-  #loading = null; // the latest reading of the list; others come too late
-  #again; // the clock of the next one
+  #reading = new Reading(() => this.#read(), (found) => this.#take(found));
   #current = null;
   #renaming = null;
   #shown = ""; // the list as it is shown: what has not changed keeps its elements, focus and clicks
@@ -41,25 +41,31 @@ export class Sessions {
   }
 
   /** Read the list anew, as far as it is shown. */
-  async refresh() {
-    const loading = (this.#loading = {});
+  refresh() {
+    return this.#reading.now();
+  }
+
+  /** Something in it has changed, and more may at once. */
+  refreshSoon() {
+    this.#reading.within();
+  }
+
+  async #read() {
     const items = [];
     let next;
-    try {
-      do {
-        const limit = Math.min(this.#wanted - items.length, MOST);
-        const page = await this.#client.sessions({ before: next, limit });
-        items.push(...page.items);
-        next = page.next;
-      } while (next && items.length < this.#wanted);
-    } catch {
-      return; // the connection's own notice says why; `ready` loads again
-    }
-    if (loading !== this.#loading) return;
+    do {
+      const limit = Math.min(this.#wanted - items.length, MOST);
+      const page = await this.#client.sessions({ before: next, limit });
+      items.push(...page.items);
+      next = page.next;
+    } while (next && items.length < this.#wanted);
+    return { items, next };
+  }
+
+  #take({ items, next }) {
     this.#items = items;
     this.#next = next;
-    clearTimeout(this.#again);
-    if (items.some(isLive)) this.#again = setTimeout(() => this.refresh(), LOOK_AGAIN);
+    if (items.some(isLive)) this.#reading.within(LOOK_AGAIN);
     this.#show();
   }
 

@@ -359,3 +359,50 @@ def test_an_open_conversation_alone_is_followed(
     left.ask("echo four")
     right.ask("echo new")
     expect(right.texts).to_have_text(["new"])
+
+
+def test_many_changes_elsewhere_are_read_together_and_again_after_a_refusal(
+    two_tabs: TwoTabs,
+) -> None:
+    left, right = two_tabs(pace="0")
+    pages: list[WebSocketRoute] = []
+    asked: list[str] = []
+    refused: list[str] = []
+    may_read = True
+
+    def carry(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+        pages.append(socket)
+
+        def forward(message: str | bytes) -> None:
+            command = json.loads(message)
+            if command["type"] in ("sessions", "history"):
+                asked.append(command["type"])
+            if command["type"] in ("sessions", "history") and not may_read:
+                refused.append(command["type"])
+                error = {"code": "rate.limited", "message": "Not so fast.", "retryable": True}
+                socket.send(json.dumps({"type": "error", "id": command["id"], **error}))
+            else:
+                server.send(message)
+
+        socket.on_message(forward)
+
+    right.page.route_web_socket(re.compile("/v1/ws"), carry)
+    right.page.clock.install()
+    right.page.reload()
+    right.wait_until_connected()
+    expect(right.texts).to_have_text(["one"])
+    asked.clear()
+    may_read = False
+    left.rename("echo one", "First of all")
+    changed = {"type": "notice", "kind": "session.changed"}
+    changed["session_id"] = left.page.evaluate("location.hash.slice('#session='.length)")
+    for _ in range(60):
+        pages[-1].send(json.dumps(changed))
+    while set(refused) != {"sessions", "history"}:
+        right.page.wait_for_timeout(50)  # milliseconds, in which the page's commands come
+    may_read = True
+    right.page.clock.run_for(10_000)
+    expect(right.sessions).to_have_text(["First of all"])
+    assert asked.count("sessions") <= 3
+    assert asked.count("history") <= 3
