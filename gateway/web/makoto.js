@@ -457,8 +457,9 @@ export class Run extends Source {
   }
 }
 
-/** Whether a message has yet to leave, for good as far as is known: its text is uploaded, or it was refused. */
-const isHeldUp = ({ run, line, leftOn }) => !run.cancelling && (run.refusal !== null || leftOn !== line);
+/** Whether a message has yet to leave: its text is still uploaded, or it was refused and is to be sent again. */
+const isHeldUp = ({ run, line, leftOn, needsIdentity }) =>
+  !run.cancelling && (needsIdentity || run.refusal !== null || leftOn !== line);
 
 const CLOCK = {
   now: () => performance.now(), // monotonic: a corrected wall clock moves no deadline
@@ -1305,6 +1306,7 @@ export class MakotoClient extends Source {
     for (const run of this.#runs.values()) run.reconnected();
     for (const sessionId of this.#subscriptions.keys()) this.#postSubscribe(sessionId);
     const answered = this.#outboxAnswered();
+    this.#identified();
     this.#flush();
     tell(this, "ready", ready);
     void answered.then(() => {
@@ -1387,8 +1389,17 @@ export class MakotoClient extends Source {
   /** What has changed by the word of a connection that is being left was read at the `ready` of the next. */
   #hearNotice(frame, line) {
     if (frame.kind === "session.changed" && line !== this.#connection.line) return;
+    if (frame.kind === "auth.renewed") this.#identified();
     this.#flush();
     tell(this, "notice", frame);
+  }
+
+  /** What was refused for its identity may go out again. */
+  #identified() {
+    for (const entry of this.#waiting.values()) {
+      if (entry.needsIdentity) entry.line = null;
+      entry.needsIdentity = false;
+    }
   }
 
   #accept(frame, line) {
@@ -1436,8 +1447,8 @@ export class MakotoClient extends Source {
 
   #faultOfRequest(entry, error, fatal) {
     if (ERROR_VERDICTS[error.code] === "token" && !entry.renewed) {
-      entry.renewed = true; // it goes out again with the new identity, here or on the next connection
-      entry.line = null;
+      entry.renewed = entry.needsIdentity = true; // with that it goes out again, here or on the next connection
+      if (entry.run) this.#options.clock.clearTimeout(entry.timer);
       if (!fatal) void this.#connection.renew();
     } else if (error.code === "not_found" && entry.upload && !entry.uploadedAgain) {
       entry.uploadedAgain = true; // the upload has expired, most likely

@@ -580,6 +580,35 @@ test("a command refused for an expired identity goes out again when that is rene
   await assert.rejects(run.done, { code: "auth.expired" });
 });
 
+test("it does not go out before that, whatever else is sent or answered", async () => {
+  let sign;
+  const token = ({ fresh }) => (fresh ? new Promise((resolve) => (sign = resolve)) : Promise.resolve("a.b.c"));
+  const world = makeWorld({ token });
+  world.client.connect();
+  const socket = await world.welcome({ heartbeat_ms: 1e9 });
+  const [run, other] = [world.client.send("Hello"), world.client.send("other")];
+  socket.say(fault(run.id, "auth.expired"));
+  socket.say(accepted(other.id, "R"));
+  world.client.sessions().catch(() => {});
+  await world.clock.advance(20_000); // a person is asked
+  assert.equal(socket.of("send").length, 2);
+  sign("d.e.f");
+  const auth = await until(() => socket.last("auth"));
+  socket.say({ type: "notice", kind: "auth.renewed", id: auth.id, auth_expires_at: 7_200_000 });
+  assert.deepEqual(socket.of("send").map(({ id }) => id), [run.id, other.id, run.id]);
+});
+
+test("nor does what comes after it in its session, but on the next connection", async () => {
+  const world = makeWorld();
+  const one = world.client.send({ content: "one", sessionId: "s1" });
+  const socket = await world.welcome();
+  socket.say(fault(one.id, "auth.expired"));
+  world.client.send({ content: "two", sessionId: "s1" });
+  assert.deepEqual(contents(socket), ["one"]);
+  const next = await world.reconnect();
+  assert.deepEqual(contents(next), ["one", "two"]);
+});
+
 test("a command refused with the end of the connection goes out on the next one", async () => {
   const world = makeWorld();
   const run = world.client.send("Hello");
