@@ -6,7 +6,7 @@ Numbers are orjson's either way: integers outside 64 bits are floats, nothing is
 """
 
 import json
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import orjson
 
@@ -14,9 +14,12 @@ from streaming.errors import ParseError, ParseErrorCode
 from streaming.parts import JsonValue
 from streaming.surrogates import mend, mend_escapes
 
+MAX_DEPTH: Final = 1024
+"""How deep a value may be nested: orjson's limit. The standard library's depends on the version of Python."""
+
 
 def decode(text: str) -> JsonValue:
-    """Decode the text of one value, nested at most 1000 deep; lone surrogates become U+FFFD.
+    """Decode the text of one value, nested at most `MAX_DEPTH` deep; lone surrogates become U+FFFD.
 
     Raises:
         ParseError: `syntax` or `not_finite`.
@@ -75,7 +78,24 @@ def _decode_with_halves(text: str) -> JsonValue:
         raise ParseError("too_deep") from exc
     except ValueError as exc:
         raise ParseError("syntax") from exc
+    if _is_too_deep(value):
+        raise ParseError("too_deep")
     return value
+
+
+def _is_too_deep(value: JsonValue) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: JsonValue) -> list[JsonValue]:
+    """Return what is directly in a value and may hold more."""
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [inner for inner in values if isinstance(inner, dict | list)]
 
 
 def _number(text: str) -> int | float:

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from streaming.errors import ParseError
-from streaming.json_values import decode, decode_bytes
+from streaming.json_values import MAX_DEPTH, decode, decode_bytes
 
 WRONG = [
     ("", "syntax"),
@@ -57,6 +57,15 @@ def test_nesting_beyond_the_stack_is_too_deep() -> None:
     depth = sys.getrecursionlimit() * 100
     with pytest.raises(ParseError, match="too_deep"):
         decode_bytes(b"[" * depth + b"]" * depth)
+
+
+@pytest.mark.parametrize("half", [b"", rb'"\ud83d"'], ids=["orjson", "the standard library"])
+def test_what_is_too_deep_does_not_depend_on_who_decodes(half: bytes) -> None:
+    """The standard library alone takes less than `MAX_DEPTH` in Python 3.11, and more in 3.13."""
+    with pytest.raises(ParseError, match="too_deep"):
+        decode_bytes(b"[" * (MAX_DEPTH + 1) + half + b"]" * (MAX_DEPTH + 1))
+    if not half or sys.version_info >= (3, 12):
+        assert decode_bytes(b"[" * MAX_DEPTH + half + b"]" * MAX_DEPTH)
 
 
 def test_a_value_with_halves_may_nest_as_deep_as_one_without() -> None:
