@@ -248,7 +248,13 @@ class Gateway:
         match command:
             case commands.Forget(session_id=str(session_id)):
                 forget = partial(self._conversation.forget, owner, session_id, answer)
-                await self._change(owner, connection, session_id, forget)
+                try:
+                    await self._change(owner, connection, session_id, forget)
+                except (
+                    NotFoundError
+                ):  # by an earlier try, perhaps, which seemed to fail and was stored
+                    await self._notices.session_changed(owner, session_id, by=connection)
+                    raise
             case commands.Session(session_id=session_id, title=str()):
                 await self._change(owner, connection, session_id, answer)
             case _:
@@ -261,16 +267,8 @@ class Gateway:
         session_id: str,
         change: Callable[[], Awaitable[answers.Page]],
     ) -> None:
-        """Change a session and answer that; then tell the others, whether or not the answer is taken.
-
-        They are told too where there is no such session: it may have been forgotten by an earlier try,
-        which was stored though it seemed to fail.
-        """
-        try:
-            page = await change()
-        except NotFoundError:
-            await self._notices.session_changed(owner, session_id, by=connection)
-            raise
+        """Change a session and answer that; then tell the others, whether or not the answer is taken."""
+        page = await change()
         try:
             await self._post_page(owner, connection, page)
         finally:

@@ -119,10 +119,15 @@ def test_publish_says_which_version_and_publishes_nothing_twice(
 
 
 def test_what_sam_is_told_stands_alone_on_the_output(
-    archive: Archive, target: Target, tmp_path: Path, capsys: Says
+    archive: Archive,
+    target: Target,
+    tmp_path: Path,
+    capsys: Says,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (old,) = publish_more(target, tmp_path, 7)
     deploy(target, in_use=old)
+    monkeypatch.setattr(publishing, "commit", lambda _: "another")
     assert layer("publish", "--overrides") == 0
     said = capsys.readouterr()
     new = old.removesuffix(":1") + ":2"
@@ -225,17 +230,17 @@ def test_what_the_sdk_lacks(
     value: str | None,
     told: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: Says,
 ) -> None:
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    if value is None:
-        monkeypatch.delenv(name)
-    else:
-        monkeypatch.setenv(name, value)
-    assert told in failure(capsys, "list")
+    with pytest.MonkeyPatch.context() as patch:  # undone before what the fixture has set is
+        patch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        if value is None:
+            patch.delenv(name)
+        else:
+            patch.setenv(name, value)
+        assert told in failure(capsys, "list")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_text_of_a_model_never_becomes_markup(chat: ChatPage) -> None:
     markup = "script, img, svg, iframe, style, object, form, [onclick], [onerror], [style]"
     assert page.locator(".turns").locator(markup).count() == page.locator(".turns svg.icon").count()
     assert page.locator(".turns a").count() == 0
-    for text in page.get_by_text("click", exact=True).all():
+    for text in page.locator(".turns").get_by_text("click", exact=True).all():
         text.click()
     expect(page.locator(".reply .text").first).to_have_text(ATTACKS[0])
     assert page.evaluate("window.hacked") is None
